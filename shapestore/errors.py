@@ -1,0 +1,137 @@
+"""The one exception tree: every error a user can meet says what is wrong, where, and what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import ClassVar
+
+
+class Reason(StrEnum):
+    """Why an input was refused: the short, stable text that quarantine lists are grouped by."""
+
+    MISSING = "file missing"
+    EMPTY = "empty file"
+    LFS_POINTER = "git-lfs pointer"
+    UNSUPPORTED = "unsupported format"
+    MALFORMED = "malformed file"
+    TRUNCATED = "declares more data than the file holds"
+    NO_FACES = "no faces"
+    INDEX_RANGE = "face index out of range"
+    NOT_FINITE = "NaN or infinite coordinates"
+    ZERO_AREA = "zero area"
+    TOO_FEW_POINTS = "too few points"
+    NOT_LABELS = "not a label map"
+    EMPTY_LABELS = "no voxel of any declared class"
+    GRID_MISMATCH = "grids do not fit one world frame"
+    BAD_AFFINE = "the affine does not place the voxels in the world"
+    NOT_CLOSED = "the surface does not enclose a volume"
+    OVER_CAPACITY = "more than the declared capacity"
+    WORKER_DIED = "the worker process died on this item"
+    RULE = "breaks a schema rule"
+    ERROR = "unexpected error"
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that is wrong: where, what was expected, what was found, and what to do about it."""
+
+    place: str
+    expected: str
+    got: str
+    remedy: str = ""
+
+    def __str__(self) -> str:
+        text = f"{self.place}: expected {self.expected}, got {self.got}."
+        return f"{text} {self.remedy}" if self.remedy else text
+
+
+class ShapestoreError(Exception):
+    """Base of all errors that are meant for a user; anything else that escapes is a bug."""
+
+    exit_code: ClassVar[int] = 1
+
+
+class UsageError(ShapestoreError):
+    """The request itself is wrong: an unknown name, a bad option, a path that is not there."""
+
+    exit_code = 2
+
+
+class InputRefused(ShapestoreError):
+    """One raw input cannot become a valid row; it is quarantined with this reason."""
+
+    exit_code = 3
+
+    def __init__(self, reason: Reason, detail: str) -> None:
+        super().__init__(reason, detail)
+        self.reason = reason
+        self.detail = detail
+
+    def __str__(self) -> str:
+        return f"{self.reason}: {self.detail}"
+
+
+class Invalid(ShapestoreError):
+    """Something breaks declared rules; carries every problem found, not only the first."""
+
+    exit_code = 3
+
+    def __init__(self, what: str, problems: Sequence[Problem]) -> None:
+        super().__init__(what, tuple(problems))
+        self.what = what
+        self.problems = tuple(problems)
+
+    def __str__(self) -> str:
+        count = len(self.problems)
+        head = f"{self.what}: {count} problem{'s' if count != 1 else ''}"
+        return "\n".join([head, *(f"  - {problem}" for problem in self.problems)])
+
+
+class RecordInvalid(Invalid):
+    """A record breaks rules of the store's schema."""
+
+
+class RecipeInvalid(Invalid):
+    """A recipe is misspelt, incomplete or contradicts itself."""
+
+    exit_code = 2
+
+
+class NotAStore(UsageError):
+    """The path holds no shapestore store."""
+
+
+class NewerFormat(UsageError):
+    """The store was written in a format that this version cannot read."""
+
+
+class StoreDamaged(ShapestoreError):
+    """A file of the store is lost, truncated, swapped or changed."""
+
+    exit_code = 3
+
+
+class StoreChanged(ShapestoreError):
+    """The store was changed by a writer after this reader opened it: open it again."""
+
+
+class StoreLocked(UsageError):
+    """Another process is writing to the store."""
+
+
+class RowEmpty(ShapestoreError):
+    """The row exists but holds no data: its input is quarantined."""
+
+    exit_code = 2
+
+
+class WorkMismatch(UsageError):
+    """The store holds other work than was asked for (another recipe, changed sources)."""
+
+
+class StoppedEarly(ShapestoreError):
+    """The job ended before all work was done; running the same command again goes on."""
+
+    exit_code = 5

@@ -1,0 +1,301 @@
+"""`Recipe`: what a store is made of, and how; with the raw files it determines every byte."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+
+from shapestore.schemas.array import Name
+from shapestore.schemas.base import Strict, digest
+
+Share = Annotated[float, Field(ge=0, le=1)]
+"""A part of a whole, 0 to 1."""
+
+Input = Literal["mesh", "cloud", "label_map", "cache"]
+"""What one raw item is: a triangle mesh, a point cloud, a label map, or a cache of finished arrays."""
+
+Variant = Literal["OBJ-BG", "OBJ-ONLY", "PB-T25", "PB-T25-R", "PB-T50-R", "PB-T50-RS"]
+"""The variants of ScanObjectNN (Uy et al., 2019), by their published names."""
+
+
+class SourceOptions(Strict):
+    """How a dataset is read where its files leave a choice."""
+
+    variants: tuple[Variant, ...] = ()
+    """ScanObjectNN variants to ingest; empty: the one that is there, several being an error."""
+    test_share: Share = 0.1
+    """Share of each category that the hash split makes `test`, where the dataset has no split of its own."""
+    split_seed: NonNegativeInt = 0
+    """Seed of the hash split."""
+
+
+class PointsPart(Strict):
+    """Points of the surface: `pc_xyz`, `pc_n`, `pc_fps_order`, `pc_mask`."""
+
+    count: PositiveInt = 2048
+    """Points of a shape: sampled from a mesh by area, or drawn from a cloud without replacement."""
+    normals: bool = True
+    """Keep unit normals; a cloud without them is then refused."""
+    fps_order: NonNegativeInt = 2048
+    """Length of the farthest-point order over the points; 0 for none."""
+    mask: bool = False
+    """Keep which points are background (scans only)."""
+
+    @model_validator(mode="after")
+    def _order_fits(self) -> Self:
+        """An order is not longer than its pool."""
+        if self.fps_order > self.count:
+            raise ValueError(f"fps_order {self.fps_order} is longer than its pool of {self.count} points")
+        return self
+
+
+class QueriesPart(Strict):
+    """Query positions with unsigned distances: `pt_xyz_pool`, `pt_dist_pool`, `pt_dist_pc_pool`, ..."""
+
+    count: PositiveInt = 20_000
+    """Query positions of a shape."""
+    near_ratio: Share = 0.5
+    """Share of them near the surface; the rest is uniform in the cube."""
+    sigma: PositiveFloat = 0.02
+    """Standard deviation of the offset of near positions from the surface points, per axis, normalised units."""
+    order: Literal["shuffled", "uniform-first"] = "shuffled"
+    """`shuffled`: every slice is unbiased. `uniform-first`: as in the NEPA-3D caches, for reproduction."""
+    distance: Literal["surface", "sampled", "cloud"] = "surface"
+    """What `pt_dist_pool` measures: the exact surface, samples of it (NEPA-3D's `kdtree` mode), or the cloud."""
+    reference_points: PositiveInt = 8192
+    """Surface samples of the `sampled` mode."""
+    cloud_distance: bool = True
+    """Also keep the distance to the nearest of `pc_xyz`, as `pt_dist_pc_pool`."""
+    grid_distance: bool = True
+    """Also keep the distance read from `udf_grid`, as `pt_dist_udf_pool`."""
+    fps_order: NonNegativeInt = 2048
+    """Length of the farthest-point order over the query positions; 0 for none."""
+
+    @model_validator(mode="after")
+    def _order_fits(self) -> Self:
+        """An order is not longer than its pool."""
+        if self.fps_order > self.count:
+            raise ValueError(f"fps_order {self.fps_order} is longer than its pool of {self.count} points")
+        return self
+
+
+class GridPart(Strict):
+    """Grids over the cube: `udf_grid`, `occ_grid`."""
+
+    size: PositiveInt = 64
+    """Cells along each axis."""
+    udf: Literal["surface", "cloud", "occupancy"] = "surface"
+    """What the unsigned distance measures: the exact surface, the nearest of `pc_xyz`, or the nearest occupied cell (as
+    in the NEPA-3D caches, for reproduction)."""
+    dilate: NonNegativeInt = 1
+    """Dilations of the occupied cells."""
+    occupancy: bool = True
+    """Keep the occupied cells, as `occ_grid`."""
+
+
+class RaysPart(Strict):
+    """Rays from cameras on a sphere: `ray_o_pool`, `ray_d_pool` and what they hit."""
+
+    count: PositiveInt = 8000
+    """Rays of a shape."""
+    views: PositiveInt = 20
+    """Cameras, with azimuths all around."""
+    rays_per_view: PositiveInt = 400
+    """Rays of a camera; views * rays_per_view is at least `count`."""
+    radius: PositiveFloat = 2.2
+    """Distance of the cameras from the origin, normalised units."""
+    elevation: Annotated[float, Field(gt=0, lt=90)] = 63.0
+    """Cameras rise from minus this to plus this elevation, degrees."""
+    field_of_view: Annotated[float, Field(gt=0, lt=180)] = 60.0
+    """Vertical field of view, degrees."""
+    mesh: bool = True
+    """Keep the first hit on the mesh: `ray_hit_pool`, `ray_t_pool`, `ray_n_pool`."""
+    cloud: bool = True
+    """Keep the first hit on the occupied cells: `ray_hit_pc_pool`, `ray_t_pc_pool`, `ray_n_pc_pool`."""
+
+    @model_validator(mode="after")
+    def _enough_rays(self) -> Self:
+        """The cameras give at least as many rays as are kept."""
+        if self.views * self.rays_per_view < self.count:
+            raise ValueError(f"{self.views} views of {self.rays_per_view} rays give fewer than {self.count} rays")
+        return self
+
+
+class LabelsPart(Strict):
+    """Which voxels of a label map belong to which class."""
+
+    scheme: Literal["heart-10", "single", "mapping"] = "heart-10"
+    """`heart-10`: the ten classes of whole-heart maps. `single`: all but 0 is one structure. `mapping`: `classes`."""
+    classes: Mapping[str, int | str] = {}
+    """For `mapping`: class name to its value in the map, or to its file's name without ending in a folder of masks."""
+    layout: Literal["file", "folder"] = "file"
+    """One case is one label map, or one folder with a mask for each structure."""
+    undeclared: Literal["refuse", "background"] = "refuse"
+    """What values (or masks) that no class declares are: an error, or background."""
+    smoothing: NonNegativeFloat = 0.7
+    """Blur of a class mask before its surface is taken, voxels; thin classes are never blurred."""
+
+    @model_validator(mode="after")
+    def _classes_fit_scheme(self) -> Self:
+        """A mapping has classes that files or values can be told by; other schemes bring their own."""
+        if (self.scheme == "mapping") != bool(self.classes):
+            raise ValueError("`classes` belongs to scheme `mapping`, which needs it")
+        if len(self.classes) > 127 or len(set(self.classes.values())) < len(self.classes):
+            raise ValueError("a mapping has at most 127 classes, each with a value or file of its own")
+        if self.layout == "file" and any(isinstance(value, str) or value <= 0 for value in self.classes.values()):
+            raise ValueError("classes of layout `file` are positive values of the map")
+        if self.layout == "folder" and any(not isinstance(value, str) for value in self.classes.values()):
+            raise ValueError("classes of layout `folder` are names of mask files")
+        return self
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Class names; the class at position i has code i + 1."""
+        return tuple(self.class_values)
+
+    @property
+    def class_values(self) -> Mapping[str, int | str]:
+        """Class name to raw value or file name, of whichever scheme."""
+        if self.scheme == "heart-10":
+            return HEART_10
+        return {"structure": 1} if self.scheme == "single" else self.classes
+
+
+HEART_10: Mapping[str, int] = {
+    "Myocardium": 1,
+    "LA": 2,
+    "LV": 3,
+    "RA": 4,
+    "RV": 5,
+    "Aorta": 6,
+    "PA": 7,
+    "LAA": 8,
+    "Coronary": 9,
+    "PV": 10,
+}
+"""Whole-heart classes of the public cardiac CT label set: name to value."""
+
+
+class SurfacePart(Strict):
+    """Points on the class surfaces: `surface_points`, `surface_labels`."""
+
+    count: PositiveInt = 50_000
+    """Points of a case."""
+    per_class_minimum: NonNegativeInt = 2000
+    """Points that every present class gets at least; the rest goes by area."""
+
+
+class VolumePart(Strict):
+    """Points in the cube: `vol_points`, `vol_sdf`, `vol_labels`."""
+
+    count: PositiveInt = 50_000
+    """Points of a case."""
+    inside_ratio: Share = 0.5
+    """Share of points inside the classes."""
+    per_class_minimum: NonNegativeInt = 2000
+    """Inside points that every present class gets at least; the rest goes by volume."""
+
+
+class NearPart(Strict):
+    """Points near the class surfaces: `near_points`, `near_sdf`, `near_labels`."""
+
+    count: PositiveInt = 50_000
+    """Points of a case, half of them on each side."""
+    sigma: PositiveFloat = 0.01
+    """Standard deviation of the offset along the normal, normalised units; halved where a wall is thinner."""
+
+
+class CachePart(Strict):
+    """Arrays of an existing npz cache; filled in by looking at the cache."""
+
+    layout: Literal["nepa-mesh", "nepa-scan", "vecsetx"]
+    """Which program wrote the cache, and so what its keys mean."""
+    shapes: Mapping[Name, tuple[PositiveInt, ...]]
+    """Row shape of every array to adopt; for variable counts, the capacity."""
+    half_grids: Literal["packed", "widened"] = "packed"
+    """float16 grids: kept as they are in a packed array, or widened to float32."""
+
+
+class Recipe(Strict):
+    """What to compute from every raw item, and how. A part that is left out is not computed."""
+
+    name: str = "unnamed"
+    """Name for people; it is not part of the digest."""
+    description: str = ""
+    """One line for people; it is not part of the digest."""
+    input: tuple[Input, ...] = Field(min_length=1)
+    """Kinds of source that the recipe can work on."""
+    seed: NonNegativeInt = 0
+    """Seed of all randomness; a row's own seed comes from it and the shape id."""
+    source: SourceOptions = SourceOptions()
+    """How the dataset is read."""
+    points: PointsPart | None = None
+    """Surface points."""
+    queries: QueriesPart | None = None
+    """Query positions and distances."""
+    grid: GridPart | None = None
+    """Distance and occupancy grids."""
+    rays: RaysPart | None = None
+    """Rays and hits."""
+    labels: LabelsPart | None = None
+    """Classes of label maps."""
+    surface: SurfacePart | None = None
+    """Points on class surfaces."""
+    volume: VolumePart | None = None
+    """Points in the volume of label maps."""
+    near: NearPart | None = None
+    """Points near class surfaces."""
+    cache: CachePart | None = None
+    """Arrays of an existing cache."""
+    storage: Mapping[Name, Literal["mapped", "packed"]] = {}
+    """How single arrays lie on disk, where that differs from the default (grids packed, all else mapped)."""
+
+    def canonical(self) -> dict[str, Any]:
+        """All that determines the store's content, as plain JSON values."""
+        values = self.model_dump(mode="json", exclude={"name", "description"})
+        if self.labels is not None:  # the order of classes decides their codes, and JSON objects have none
+            values["labels"]["classes"] = [list(each) for each in self.labels.classes.items()]
+        return values
+
+    @property
+    def digest(self) -> str:
+        """Sha256 of the canonical content: equal digests make equal stores from equal inputs."""
+        return digest(self.canonical())
+
+    @model_validator(mode="after")
+    def _parts_fit_together(self) -> Self:
+        """Every part has the parts that it builds on, and an input that it can be computed from."""
+        wrong = [message for broken, message in self._contradictions() if broken]
+        if wrong:
+            raise ValueError("; ".join(wrong))
+        return self
+
+    def _contradictions(self) -> list[tuple[bool, str]]:
+        queries, rays, grid = self.queries, self.rays, self.grid
+        needs_mesh = (rays is not None and rays.mesh) or (grid is not None and grid.udf == "surface")
+        needs_mesh |= queries is not None and queries.distance != "cloud"
+        samples = [part for part in (self.surface, self.volume, self.near) if part is not None]
+        computed = [self.points, queries, grid, rays, self.labels, *samples]
+        return [
+            (queries is not None and self.points is None, "`queries` needs `points`: it draws near them"),
+            (grid is not None and self.points is None, "`grid` needs `points`: they occupy its cells"),
+            (
+                rays is not None and rays.cloud and grid is None,
+                "`rays.cloud` needs `grid`: rays walk through its cells",
+            ),
+            (queries is not None and queries.grid_distance and grid is None, "`queries.grid_distance` needs `grid`"),
+            (rays is not None and not (rays.mesh or rays.cloud), "`rays` needs `mesh` or `cloud` to hit"),
+            (needs_mesh and set(self.input) != {"mesh"}, "surface distances and mesh rays need `input: [mesh]`"),
+            (("label_map" in self.input) != (self.labels is not None), "`labels` and `input: [label_map]` go together"),
+            (bool(samples) and self.labels is None, "`surface`, `volume` and `near` need `labels`"),
+            ("label_map" in self.input and not samples, "nothing to compute: add `surface`, `volume` or `near`"),
+            ("label_map" in self.input and len(self.input) > 1, "label maps cannot be mixed with other inputs"),
+            (self.cache is not None and any(computed), "`cache` adopts finished arrays: it goes with no other part"),
+            ("cache" in self.input and len(self.input) > 1, "caches cannot be mixed with other inputs"),
+            (
+                not any(kind in self.input for kind in ("label_map", "cache")) and self.points is None,
+                "nothing to compute: add `points`",
+            ),
+        ]

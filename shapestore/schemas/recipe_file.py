@@ -1,0 +1,159 @@
+"""Recipes as people give them: built in by name, or YAML files, with single values set on the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable, Mapping
+from difflib import get_close_matches
+from importlib.resources import files
+from pathlib import Path
+from types import UnionType
+from typing import Any, Union, get_args, get_origin
+
+import yaml
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from shapestore.errors import Problem, RecipeInvalid
+from shapestore.schemas.recipe import Recipe
+
+BUILT_IN = ("nepa-shapenet", "nepa-scanobjectnn", "nepa-modelnet40", "cardiac-sdf", "points", "npz")
+"""Names of the recipes that ship with the package."""
+
+
+def load_recipe(name_or_file: str, settings: Iterable[str] = ()) -> Recipe:
+    """Read a recipe.
+
+    Parameters
+    ----------
+    name_or_file
+        Name of a built-in recipe, or path of a YAML file.
+    settings
+        `key=value` texts such as `points.count=1024`; the value is read as YAML.
+
+    Raises
+    ------
+    RecipeInvalid
+        Unknown name, bad YAML, unknown or misspelt keys, values out of range: every problem at once.
+    """
+    values = _read_yaml(name_or_file)
+    for setting in settings:
+        _set(values, setting)
+    return parse_recipe(values, f"recipe {name_or_file}")
+
+
+def parse_recipe(values: Any, what: str) -> Recipe:
+    """Check plain values against the model; `what` heads the error."""
+    try:
+        return Recipe.model_validate(values)
+    except ValidationError as error:
+        raise RecipeInvalid(what, [_problem(detail) for detail in error.errors()]) from None
+
+
+def recipe_difference(stored: Recipe, asked: Recipe) -> list[Problem]:
+    """Every value in which two recipes differ, by its dotted key."""
+    before, after = _flat(stored.canonical()), _flat(asked.canonical())
+    return [
+        Problem(key, f"{before.get(key)!r}, as the store was built with", repr(after.get(key)))
+        for key in sorted(before.keys() | after.keys())
+        if before.get(key) != after.get(key)
+    ]
+
+
+class _UniqueKeyLoader(yaml.SafeLoader):
+    """Safe YAML in which a key given twice is an error, where YAML would silently take the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        twice = [key for key in keys if keys.count(key) > 1]
+        if twice:
+            raise yaml.constructor.ConstructorError(None, None, f"key {twice[0]!r} is given twice", node.start_mark)
+        return super().construct_mapping(node, deep)
+
+
+def _read_yaml(name_or_file: str) -> dict[str, Any]:
+    path = Path(name_or_file)
+    if name_or_file in BUILT_IN:
+        data = files("shapestore.schemas.recipes").joinpath(f"{name_or_file}.yaml").read_bytes()
+    elif path.is_file():
+        data = path.read_bytes()
+    else:
+        expected = f"a YAML file or one of {', '.join(BUILT_IN)}"
+        raise RecipeInvalid("recipe", [Problem("recipe", expected, name_or_file, _nearest(name_or_file, BUILT_IN))])
+    values = _parse(data, f"recipe {name_or_file}", name_or_file)
+    if not isinstance(values, dict):
+        raise RecipeInvalid(
+            f"recipe {name_or_file}", [Problem(name_or_file, "a mapping of keys to values", type(values).__name__)]
+        )
+    return values
+
+
+def _parse(data: str | bytes, what: str, place: str) -> Any:
+    """The value of a YAML text."""
+    try:
+        return yaml.load(data, _UniqueKeyLoader)  # noqa: S506
+    except (yaml.YAMLError, UnicodeError) as error:
+        raise RecipeInvalid(what, [Problem(place, "YAML in UTF-8", " ".join(str(error).split()))]) from None
+
+
+def _set(values: dict[str, Any], setting: str) -> None:
+    """Put one `key=value` into nested values."""
+    key, equals, text = setting.partition("=")
+    if not equals or not key:
+        raise RecipeInvalid("--set", [Problem(setting, "key=value", setting, "Write for example points.count=1024.")])
+    *parents, last = key.split(".")
+    for parent in parents:
+        if values.get(parent) is None:
+            values[parent] = {}
+        values = values[parent]
+        if not isinstance(values, dict):
+            raise RecipeInvalid("--set", [Problem(key, f"a section named {parent}", "a single value")])
+    values[last] = _parse(text, "--set", key)
+
+
+def _problem(detail: ErrorDetails) -> Problem:
+    """One pydantic error in words: where, what was expected, what was given, and the nearest valid name."""
+    place = ".".join(str(part) for part in detail["loc"]) or "recipe"
+    if detail["type"] == "extra_forbidden":
+        *parents, key = detail["loc"]
+        model = _model_at(Recipe, [str(part) for part in parents])
+        known = tuple(model.model_fields) if model is not None else ()
+        return Problem(place, "a known key", "an unknown one", _nearest(str(key), known))
+    message = detail["msg"].removeprefix("Value error, ")
+    given = detail["input"]
+    return Problem(place, message[0].lower() + message[1:], "a section" if isinstance(given, dict) else repr(given))
+
+
+def _model_at(model: type[BaseModel], path: Iterable[str]) -> type[BaseModel] | None:
+    """The model that a dotted place of a recipe is checked against."""
+    for part in path:
+        field = model.model_fields.get(part)
+        found = next((kind for kind in _alternatives(field.annotation) if _is_model(kind)), None) if field else None
+        if found is None:
+            return None
+        model = found
+    return model
+
+
+def _alternatives(annotation: Any) -> tuple[Any, ...]:
+    return get_args(annotation) if get_origin(annotation) in (Union, UnionType) else (annotation,)
+
+
+def _is_model(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, BaseModel)
+
+
+def _nearest(given: str, known: Iterable[str]) -> str:
+    known = tuple(known)
+    close = get_close_matches(given, known, n=1, cutoff=0.5)
+    return f"Did you mean {close[0]!r}?" if close else f"Known: {', '.join(known)}."
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested values by dotted keys."""
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            flat.update(_flat(value, f"{prefix}{key}."))
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
