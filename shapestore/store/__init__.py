@@ -1,0 +1,1 @@
+"""The format: shard writer, commit, reader, xarray and torch views."""
