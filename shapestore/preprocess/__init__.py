@@ -1,0 +1,1 @@
+"""From raw files to records: sources, file formats, geometry, the Dask job."""

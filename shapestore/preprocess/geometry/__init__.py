@@ -1,0 +1,1 @@
+"""Geometry operations, one file each: pure functions over arrays, numpy in and out."""

@@ -1,0 +1,85 @@
+"""From raw voxel values, or a mask for each structure, to one map of class codes."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class ValueCodes(NamedTuple):
+    """Codes of a map of values, and what had none."""
+
+    codes: NDArray[np.uint8]
+    """(X, Y, Z): 0 outside, i + 1 where the voxel has the i-th value."""
+    undeclared: tuple[int, ...]
+    """Values other than 0 that have no code, ascending; their voxels are 0 in `codes`."""
+
+
+class MaskCodes(NamedTuple):
+    """Codes of several masks, and what they contest."""
+
+    codes: NDArray[np.uint8]
+    """(X, Y, Z): 0 outside all masks, else the lowest code among the masks that cover the voxel."""
+    lost: Mapping[int, int]
+    """Code to the number of its voxels that a lower code took; only codes that lost some."""
+
+
+def codes_of_values(voxels: NDArray[np.integer[Any]], values: Sequence[int]) -> ValueCodes:
+    """Give every voxel the code of its value.
+
+    Parameters
+    ----------
+    voxels
+        (X, Y, Z) raw values of any integer dtype.
+    values
+        At most 255 different values, none of them 0; the i-th gets the code i + 1.
+
+    Returns
+    -------
+    ValueCodes
+        In the memory order of `voxels`.
+    """
+    codes = np.zeros_like(voxels, dtype=np.uint8)
+    rest = voxels != 0
+    for code, value in enumerate(values, start=1):
+        here = voxels == value
+        codes[here] = code
+        rest &= ~here
+    return ValueCodes(codes, tuple(np.unique(voxels[rest]).tolist()))
+
+
+def codes_of_masks(masks: Iterable[tuple[int, NDArray[np.bool_]]]) -> MaskCodes:
+    """Lay masks over one another; where several cover a voxel, the lowest code keeps it.
+
+    Parameters
+    ----------
+    masks
+        Code 1..255 and (X, Y, Z) mask, codes ascending and at least one, all on one grid. Masks with one code are
+        parts of one class, and lose nothing to one another.
+
+    Raises
+    ------
+    ValueError
+        There is no mask, or the codes do not ascend.
+    """
+    codes: NDArray[np.uint8] | None = None
+    lost: Counter[int] = Counter()
+    last = 1
+    for code, mask in masks:
+        if codes is None:
+            codes = np.zeros_like(mask, dtype=np.uint8)
+        if not last <= code <= 255:
+            raise ValueError(f"codes must ascend within 1 to 255, got {code} after {last}")
+        free = mask & ((codes == 0) | (codes == code))
+        taken = int(np.count_nonzero(mask)) - int(np.count_nonzero(free))
+        codes[free] = code
+        last = code
+        if taken:
+            lost[code] += taken
+    if codes is None:
+        raise ValueError("there are no masks")
+    return MaskCodes(codes, dict(lost))
