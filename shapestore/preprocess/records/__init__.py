@@ -1,0 +1,1 @@
+"""From raw items to records: one file per kind of raw item."""

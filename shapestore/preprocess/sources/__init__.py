@@ -1,0 +1,1 @@
+"""One file per dataset layout; each yields validated records."""
