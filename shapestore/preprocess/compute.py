@@ -1,0 +1,125 @@
+"""What a worker does: compute a few rows into a part. A failing item becomes an empty row with its reason."""
+
+from __future__ import annotations
+
+import re
+import time
+import traceback
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+from shapestore.errors import InputRefused, Reason, RecordInvalid
+from shapestore.preprocess.fingerprint import Fingerprint, fingerprint, source_sha256
+from shapestore.preprocess.plan import PlannedItem
+from shapestore.preprocess.records.build import build_record
+from shapestore.preprocess.source import Source, SourceItem, load_source
+from shapestore.schemas.recipe import Recipe
+from shapestore.schemas.record import ShapeRecord
+from shapestore.schemas.seeding import row_seed
+from shapestore.schemas.store_schema import StoreSchema
+from shapestore.store.entries import Failure, RowEntry
+from shapestore.store.part import Part, PartWriter
+
+
+@dataclass(frozen=True)
+class Job:
+    """What every task of one job needs to know."""
+
+    store: Path
+    work: Path
+    """Work folder beside the store."""
+    raw: Path
+    """Root of the raw files."""
+    source_kind: str
+    recipe: Recipe
+    schema: StoreSchema
+    rows_per_shard: int
+
+
+def compute_part(job: Job, planned: Sequence[PlannedItem]) -> Part:
+    """Compute planned rows one after another and write them into one part file."""
+    file = f"part-{planned[0].row:012d}-{planned[-1].row:012d}"
+    entries = []
+    with PartWriter(job.work / file, job.schema) as writer:
+        for each in planned:
+            entry, record = compute_row(job, each)
+            if record is not None:
+                writer.append(each.row, record.arrays)
+            entries.append(entry)
+    return Part(file=file, entries=tuple(entries), sizes=writer.sizes)
+
+
+def compute_row(job: Job, planned: PlannedItem) -> tuple[RowEntry, ShapeRecord | None]:
+    """Compute one row: its entry, and its record unless it failed."""
+    item = planned.item
+    started = time.perf_counter()
+    known, sha256 = Fingerprint(0, 0), ""
+    record, failure = None, None
+    try:
+        path = job.raw / item.path
+        known = fingerprint(path)
+        sha256 = source_sha256(path, known)
+        raw = _source(job.source_kind).read(job.raw, item, job.recipe)
+        record = build_record(raw, item, sha256, job.recipe, job.schema)
+    except Exception as error:  # noqa: BLE001: whatever one item does, the others go on
+        failure = _failure(error, job.raw)
+    entry = failed_entry(job.recipe, planned, failure) if failure else _entry(planned.row, record, job.schema)
+    measured = {
+        "source_sha256": sha256,
+        "source_size": known.size,
+        "source_mtime_ns": known.mtime_ns,
+        "seconds": time.perf_counter() - started,
+    }
+    return entry.model_copy(update=measured), record
+
+
+def failed_entry(recipe: Recipe, planned: PlannedItem, failure: Failure) -> RowEntry:
+    """The entry of an empty row."""
+    item: SourceItem = planned.item
+    return RowEntry(
+        row=planned.row,
+        shape_id=item.shape_id,
+        split=item.split,
+        category=item.category,
+        group=item.group,
+        source=item.path,
+        seed=row_seed(recipe.seed, item.shape_id),
+        failure=failure,
+    )
+
+
+def _entry(row: int, record: ShapeRecord | None, schema: StoreSchema) -> RowEntry:
+    assert record is not None, "a row without failure has a record"  # noqa: S101
+    return RowEntry(
+        row=row,
+        shape_id=record.shape_id,
+        split=record.split,
+        category=record.category,
+        group=record.group,
+        source=record.provenance.source,
+        shift=record.provenance.shift,
+        scale=record.provenance.scale,
+        seed=record.provenance.seed,
+        declared={spec.name: record.arrays[spec.name].item() for spec in schema.index_arrays},
+        notes=record.notes,
+    )
+
+
+def _failure(error: Exception, raw: Path) -> Failure:
+    """What went wrong, in words that are the same wherever the raw files lie and however often it is tried."""
+    if isinstance(error, InputRefused):
+        reason, message, trace = error.reason.value, error.detail, ""
+    elif isinstance(error, RecordInvalid):
+        reason, message, trace = Reason.RULE.value, "; ".join(str(problem) for problem in error.problems), ""
+    else:
+        reason, message = Reason.ERROR.value, f"{type(error).__name__}: {error}"
+        trace = "".join(traceback.format_exception(error))
+    message = message.replace(f"{raw}/", "").replace(str(raw), ".")
+    return Failure(reason=reason, message=re.sub(r"0x[0-9a-f]{6,}", "0x...", message), traceback=trace)
+
+
+@lru_cache(maxsize=8)
+def _source(kind: str) -> Source:
+    return load_source(kind)

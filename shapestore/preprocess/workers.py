@@ -1,0 +1,205 @@
+"""Where tasks run: a Dask cluster, or this process for debugging. Both hand back results as they come."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import tempfile
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, suppress
+from queue import Empty, SimpleQueue
+from types import TracebackType
+from typing import Any, Self
+
+PINNED = dict.fromkeys(
+    (
+        "BLOSC_NTHREADS",
+        "MKL_NUM_THREADS",
+        "NUMBA_NUM_THREADS",
+        "NUMEXPR_NUM_THREADS",
+        "OMP_NUM_THREADS",
+        "OPENBLAS_NUM_THREADS",
+        "VECLIB_MAXIMUM_THREADS",
+    ),
+    "1",
+)
+"""One native thread a worker, so that N workers use N cores."""
+
+TASKS_PER_SLOT = 2
+"""Tasks that wait at the cluster for each one that runs, so that no worker idles and no results pile up."""
+
+POLL_SECONDS = 0.5
+"""How long a coordinator waits for a result before it looks at anything else, such as an interrupt."""
+
+Task = tuple[Any, ...]
+
+
+class TaskDied(Exception):
+    """The process that ran a task died with it, again and again."""
+
+
+class Workers(ABC):
+    """Runs tasks; each is named by a key of the caller's."""
+
+    slots: int
+    """Tasks that can run at once."""
+
+    @abstractmethod
+    def submit(self, key: Task, function: Callable[..., Any], *arguments: Any) -> None:
+        """Start a task."""
+
+    @abstractmethod
+    def next_done(self, timeout: float) -> tuple[Task, Callable[[], Any]] | None:
+        """A finished task's key, and a function that returns its result or raises its error; None after `timeout` s."""
+
+    @abstractmethod
+    def __enter__(self) -> Self: ...
+
+    @abstractmethod
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+
+class InProcess(Workers):
+    """Runs every task in this process, when its result is asked for."""
+
+    slots = 1
+
+    def __init__(self) -> None:
+        self._waiting: list[tuple[Task, Callable[..., Any], tuple[Any, ...]]] = []
+
+    def submit(self, key: Task, function: Callable[..., Any], *arguments: Any) -> None:
+        """Remember the task."""
+        self._waiting.append((key, function, arguments))
+
+    def next_done(self, timeout: float) -> tuple[Task, Callable[[], Any]] | None:
+        """Run the oldest task."""
+        del timeout
+        key, function, arguments = self._waiting.pop(0)
+        return key, lambda: function(*arguments)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._waiting.clear()
+
+
+class DaskWorkers(Workers):
+    """Runs tasks on a Dask cluster: a local one of `workers` processes, or the one at `scheduler`."""
+
+    def __init__(self, workers: int | None = None, scheduler: str | None = None) -> None:
+        self._workers = workers or available_cores()
+        self._scheduler = scheduler
+        self._stack = ExitStack()
+        self._running: dict[str, tuple[Task, Any]] = {}
+        self._done: SimpleQueue[str] = SimpleQueue()
+
+    def __enter__(self) -> Self:
+        import dask
+        from distributed import Client, LocalCluster
+
+        settings = {
+            "distributed.scheduler.worker-saturation": 1.0,
+            "distributed.scheduler.allowed-failures": 2,
+            "distributed.worker.memory.terminate": False,
+            "distributed.nanny.pre-spawn-environ": PINNED,
+            "distributed.admin.system-monitor.gil.enabled": False,
+        }
+        self._stack.enter_context(dask.config.set(settings))
+        target: Any = self._scheduler
+        if self._scheduler is None:
+            scratch = self._stack.enter_context(tempfile.TemporaryDirectory(prefix="shapestore-"))
+            target = self._stack.enter_context(
+                LocalCluster(
+                    n_workers=self._workers,
+                    threads_per_worker=1,
+                    processes=True,
+                    memory_limit=0,
+                    dashboard_address=None,
+                    local_directory=scratch,
+                    silence_logs=logging.CRITICAL,
+                )
+            )
+        self._client = self._stack.enter_context(Client(target, set_as_default=False))
+        self._client.register_plugin(_worker_plugin())
+        if self._scheduler is not None:
+            self._client.wait_for_workers(1)
+        self.slots = sum(self._client.nthreads().values())
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for _, future in self._running.values():
+            future.cancel()
+        self._stack.__exit__(kind, error, trace)
+
+    def submit(self, key: Task, function: Callable[..., Any], *arguments: Any) -> None:
+        """Send the task to the cluster."""
+        future = self._client.submit(function, *arguments, pure=False)
+        self._running[future.key] = (key, future)
+        future.add_done_callback(lambda done: self._done.put(done.key))
+
+    def next_done(self, timeout: float) -> tuple[Task, Callable[[], Any]] | None:
+        """Wait for a task."""
+        try:
+            key, future = self._running.pop(self._done.get(timeout=timeout))
+        except Empty:
+            return None
+        return key, lambda: _result(future)
+
+
+def run_all(
+    workers: Workers, tasks: Iterable[tuple[Task, Callable[..., Any], tuple[Any, ...]]]
+) -> Iterator[tuple[Task, Any]]:
+    """Run independent tasks, a few ahead of the workers at a time; yields keys and results as they come."""
+    waiting = iter(tasks)
+    running = 0
+    while True:
+        while running < TASKS_PER_SLOT * workers.slots and (task := next(waiting, None)) is not None:
+            key, function, arguments = task
+            workers.submit(key, function, *arguments)
+            running += 1
+        if not running:
+            return
+        finished = workers.next_done(timeout=POLL_SECONDS)
+        if finished is not None:
+            key, result = finished
+            yield key, result()
+            running -= 1
+
+
+def available_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+def _result(future: Any) -> Any:
+    from distributed.scheduler import KilledWorker
+
+    try:
+        return future.result()
+    except KilledWorker as error:
+        raise TaskDied(str(error)) from None
+
+
+def _worker_plugin() -> Any:
+    from distributed import WorkerPlugin
+
+    class LeaveInterruptsToTheCoordinator(WorkerPlugin):  # type: ignore[misc]
+        """Ctrl-C reaches every process of the terminal; only the coordinator decides what it means."""
+
+        name = "shapestore-interrupts"
+
+        def setup(self, worker: Any) -> None:
+            del worker
+            with suppress(ValueError):  # not the main thread: a worker inside another program
+                signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    return LeaveInterruptsToTheCoordinator()
