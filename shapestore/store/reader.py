@@ -180,7 +180,7 @@ class Store:
             Buffers to fill, by name: C-contiguous, of the array's dtype, (n, ...) each. A new buffer costs more than
             the read: reuse them.
         first
-            Take only this many leading entries of every row: a prefix of points. Index arrays have none, and come whole.
+            Take only this many leading entries of every row: a prefix of points. Index arrays come whole.
 
         Returns
         -------

@@ -1,0 +1,245 @@
+"""The wiring: what the command line and Python users call. Nothing heavy is imported before it is used."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from shapestore.store.reader import open_store as open  # noqa: A004
+
+if TYPE_CHECKING:
+    from shapestore.preprocess.ingest import Estimate, Request, Work
+    from shapestore.preprocess.job import Progress
+    from shapestore.preprocess.workers import Workers
+    from shapestore.quality.validate import Level, Validation
+
+__all__ = ["IngestResult", "derive", "export", "ingest", "open", "plan_ingest", "split", "split_unpaired", "validate"]
+
+
+@dataclass(frozen=True)
+class IngestResult:
+    """What an ingest left behind."""
+
+    store: Path
+    computed: int
+    """Rows that this run computed, failed ones included."""
+    resumed: int
+    """Rows that an interrupted run had computed before."""
+    unchanged: int
+    """Items that the store had already."""
+    rows: int
+    """Rows of the store now."""
+    valid: int
+    """Rows that hold data now."""
+    quarantined: int
+    """Rows that are empty now because their input is quarantined."""
+
+
+def plan_ingest(request: Request) -> tuple[Work, Estimate]:
+    """What an ingest would do, and what it would cost; computes a few items and keeps nothing."""
+    from shapestore.preprocess.ingest import estimate, prepare
+
+    work = prepare(request)
+    return work, estimate(request, work)
+
+
+def ingest(
+    source_kind: str,
+    raw: str | Path,
+    store: str | Path,
+    *,
+    recipe: str | None = None,
+    settings: Sequence[str] = (),
+    workers: int | None = None,
+    scheduler: str | None = None,
+    retry: bool = False,
+    rebuild: bool = False,
+    verify_sources: bool = False,
+    max_failures: str | None = None,
+    on_work: Callable[[Work], None] | None = None,
+    on_progress: Callable[[Progress], None] | None = None,
+) -> IngestResult:
+    """Turn a folder of raw files into a store, or add to the store what is new.
+
+    Safe to be killed at any time: the store stays at its last commit, and the same call goes on.
+
+    Parameters
+    ----------
+    source_kind
+        Dataset layout: `shapenet`, `modelnet40`, `scanobjectnn`, `cardiac`, `meshes`, `npz`, or an installed plug-in's.
+    raw, store
+        Folder of the raw files, and path of the store to make or to go on with.
+    recipe, settings
+        Built-in recipe or YAML file, and `key=value` changes to it. Left out, the store's own recipe is used, or the
+        source's default for a new store.
+    workers
+        Processes of a local Dask cluster; None: one a core; 0: this process, for debugging.
+    scheduler
+        Address of a running Dask scheduler to use instead, such as `tcp://10.0.0.1:8786`.
+    retry
+        Compute quarantined rows once more.
+    rebuild
+        Compute rows once more whose raw file has changed since it was read.
+    verify_sources
+        Hash every raw file to tell whether it has changed, not only those of another size or time.
+    max_failures
+        Stop when more items fail: a count such as `10`, or a share such as `5%`.
+    on_work, on_progress
+        Called with what there is to do, and whenever rows are done.
+
+    Raises
+    ------
+    UsageError
+        The request does not fit the raw files or the store.
+    StoppedEarly
+        Interrupted, or too many failures; calling again goes on.
+    """
+    from shapestore.preprocess.ingest import Request, prepare, run
+
+    request = Request(
+        source_kind, Path(raw), Path(store), recipe, tuple(settings), retry, rebuild, verify_sources, max_failures
+    )
+    work = prepare(request)
+    if on_work is not None:
+        on_work(work)
+    done = run(request, work, _workers(workers, scheduler), on_progress or _silent)
+    root = open(store).root
+    return IngestResult(
+        store=Path(store),
+        computed=done.done - done.resumed if done else 0,
+        resumed=done.resumed if done else 0,
+        unchanged=work.known,
+        rows=root.rows,
+        valid=root.valid,
+        quarantined=root.quarantined,
+    )
+
+
+def validate(
+    store: str | Path,
+    level: Level = "sample",
+    *,
+    workers: int | None = None,
+    scheduler: str | None = None,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> Validation:
+    """Check a store: its structure, the identity of its shards, its rows' checksums and the schema's rules.
+
+    Parameters
+    ----------
+    store
+        Path of the store.
+    level
+        `metadata`, `sample` (some rows) or `full` (all rows).
+    workers, scheduler
+        As for `ingest`.
+    on_progress
+        Called with the number of finished row groups and of all.
+    """
+    from shapestore.quality.validate import validate as run_validation
+
+    return run_validation(Path(store), level, _workers(workers, scheduler), on_progress or _silent)
+
+
+def derive(
+    store: str | Path,
+    array: str,
+    *,
+    workers: int | None = None,
+    scheduler: str | None = None,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> None:
+    """Add an array that follows from arrays already in the store, such as `pt_fps_order`.
+
+    Raises
+    ------
+    UsageError
+        The array is there already, or cannot be derived from what is there.
+    """
+    from shapestore.preprocess.derive import derive as run_derivation
+
+    run_derivation(Path(store), array, _workers(workers, scheduler), on_progress or _silent)
+
+
+def split(
+    store: str | Path,
+    name: str,
+    parts: Mapping[str, float],
+    *,
+    seed: int = 0,
+    within: str | None = None,
+    replace: bool = False,
+) -> dict[str, int]:
+    """Divide the shapes of a store into named parts, by group and stratified by category, as an index array.
+
+    Parameters
+    ----------
+    store
+        Path of the store.
+    name
+        Name of the split set; `split` is the dataset's own, which only `replace` writes over.
+    parts
+        Part to its share; shares add up to 1.
+    seed
+        Another seed gives another split.
+    within
+        Divide only rows of this `split`.
+    replace
+        Write over a split set of this name.
+
+    Returns
+    -------
+    dict
+        Part to its number of rows.
+
+    Raises
+    ------
+    UsageError
+        A name is taken or unknown, or the shares do not add up.
+    """
+    from shapestore.preprocess.split_set import write_split
+
+    return write_split(Path(store), name, parts, seed, within=within, replace=replace)
+
+
+def split_unpaired(
+    store: str | Path, name: str = "unpaired", *, seed: int = 0, replace: bool = False
+) -> dict[str, int]:
+    """The split set of unpaired training: `train` in train_mesh, train_pc and train_udf, and all of `test` as eval."""
+    from shapestore.preprocess.split_set import write_unpaired
+
+    return write_unpaired(Path(store), name, seed, replace)
+
+
+def export(
+    store: str | Path,
+    out: str | Path,
+    *,
+    where: Mapping[str, Sequence[str]] | None = None,
+    arrays: Sequence[str] | None = None,
+) -> int:
+    """Write shapes as `<out>/<split>/<shape_id>.npz`, uncompressed; returns the number of files.
+
+    Raises
+    ------
+    UsageError
+        The folder is not empty, or a condition or array is unknown.
+    """
+    from shapestore.store.export import export_npz
+
+    opened = open(store)
+    return export_npz(opened, Path(out), opened.rows(**(where or {})), arrays)
+
+
+def _workers(workers: int | None, scheduler: str | None) -> Callable[[], Workers]:
+    from shapestore.preprocess.workers import DaskWorkers, InProcess
+
+    if workers == 0 and scheduler is None:
+        return InProcess
+    return lambda: DaskWorkers(workers, scheduler)
+
+
+def _silent(*progress: Any) -> None:
+    """Progress that nobody watches."""

@@ -1,0 +1,55 @@
+"""`shapestore info`: what is in a store."""
+
+from __future__ import annotations
+
+from shapestore.cli.output import AS_JSON, STORE, human_bytes, print_json, print_pairs, print_table
+
+
+def command(store: STORE, as_json: AS_JSON = False) -> None:
+    """Say what is in a store: arrays, counts, sizes, recipe, history and commit.
+
+    Example: shapestore info shapenet.zarr
+    """
+    from shapestore import api
+    from shapestore.store.describe import describe
+
+    about = describe(api.open(store))
+    if as_json:
+        print_json(about)
+        return
+    print_pairs(
+        [
+            ("store", about["path"]),
+            ("shapes", f"{about['valid']:,} valid, {about['quarantined']:,} quarantined"),
+            *((name, _counts(counts)) for name, counts in about["codes"].items()),
+            ("size", f"{human_bytes(about['bytes'])} in row groups of {about['rows_per_shard']:,} rows"),
+            (
+                "recipe",
+                f"{about['recipe']['name']}, digest {about['recipe_digest'][:12]}, source {about['source_kind']}",
+            ),
+            ("commit", f"{about['commit'][:12]}, number {about['commits']}, format {about['format']}"),
+            *(("run", _run(run)) for run in about["runs"][-5:]),
+        ]
+    )
+    rows = [
+        (
+            a["name"],
+            a["dtype"],
+            " x ".join(map(str, a["shape"])) or "scalar",
+            a["kind"],
+            human_bytes(a["bytes"]),
+            a["text"],
+        )
+        for a in about["arrays"]
+    ]
+    print_table(("array", "dtype", "row", "kind", "size", "what it is"), rows)
+
+
+def _counts(counts: dict[str, int]) -> str:
+    shown = [f"{name} {count:,}" for name, count in counts.items()][:12]
+    more = [f"and {len(counts) - 12} more"] if len(counts) > 12 else []
+    return ", ".join([*shown, *more]) or "none"
+
+
+def _run(run: dict[str, object]) -> str:
+    return f"{run['started']} on {run['host']}: {run['mode']}, {run['rows']} rows in {run['seconds']} s"

@@ -1,0 +1,88 @@
+"""What all commands share in talking to people and machines: tables for one, JSON for the other, errors for both."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+STORE = Annotated[str, typer.Argument(help="Path of the store, such as shapes.zarr.", show_default=False)]
+AS_JSON = Annotated[bool, typer.Option("--json", help="Print JSON for machines instead of text for people.")]
+WORKERS = Annotated[
+    int | None, typer.Option(min=0, help="Processes; 0 runs in this one, for debugging.", show_default="one a core")
+]
+SCHEDULER = Annotated[
+    str | None, typer.Option(help="Running Dask scheduler to use, such as tcp://10.0.0.1:8786.", show_default=False)
+]
+
+QUARANTINED = 4
+"""Exit code: done, but some inputs are quarantined."""
+
+VIOLATED = 3
+"""Exit code: the data breaks the schema or a check."""
+
+
+def people() -> Console:
+    """Where text for people goes: standard output."""
+    return Console(highlight=False, soft_wrap=True)
+
+
+def status() -> Console:
+    """Where progress and remarks go: standard error."""
+    return Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def print_json(value: Any) -> None:
+    """Print one JSON document on standard output."""
+    json.dump(value, sys.stdout, indent=2, ensure_ascii=False, default=str)
+    sys.stdout.write("\n")
+
+
+def print_table(headers: Sequence[str], rows: Iterable[Sequence[Any]], title: str | None = None) -> None:
+    """Print a table; numbers are aligned to the right."""
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
+    rows = [list(row) for row in rows]
+    for position, header in enumerate(headers):
+        numeric = bool(rows) and all(isinstance(row[position], int | float) for row in rows)
+        table.add_column(header, justify="right" if numeric else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(_cell(value) for value in row))
+    people().print(table)
+
+
+def print_pairs(pairs: Iterable[tuple[str, Any]]) -> None:
+    """Print names and values, one a line."""
+    table = Table(box=None, pad_edge=False, show_header=False)
+    table.add_column(style="bold")
+    table.add_column(overflow="fold")
+    for name, value in pairs:
+        table.add_row(name, _cell(value))
+    people().print(table)
+
+
+def human_bytes(count: float) -> str:
+    """A number of bytes with a unit that fits."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if abs(count) < 1024:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1024
+    return f"{count:.1f} TiB"
+
+
+def human_seconds(seconds: float) -> str:
+    """A duration that people can plan with."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min {rest} s"
+
+
+def _cell(value: Any) -> str:
+    from rich.markup import escape
+
+    return escape(f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value))

@@ -1,0 +1,1 @@
+"""Quality: whether a store is whole and keeps its rules."""
