@@ -9,10 +9,10 @@ demo: setup  ## Write sample inputs, make stores of them, validate, and read the
 	$(BIN)/python -m demo
 
 test: setup  ## Run all tests.
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist loadfile
 
 fast: setup  ## Run the tests that take less than ten seconds each.
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -n auto --dist loadfile -m "not slow"
 
 lint: setup
 	$(BIN)/ruff check .
