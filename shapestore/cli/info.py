@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from shapestore.cli.output import AS_JSON, STORE, human_bytes, print_json, print_pairs, print_table
 
 
@@ -11,15 +13,19 @@ def command(store: STORE, as_json: AS_JSON = False) -> None:
     Example: shapestore info shapenet.zarr
     """
     from shapestore import api
+    from shapestore.preprocess.plan import PLAN
     from shapestore.store.describe import describe
+    from shapestore.store.layout import work_folder
 
     about = describe(api.open(store))
     if as_json:
         print_json(about)
         return
+    unfinished = (work_folder(Path(store)) / PLAN).exists()
     print_pairs(
         [
             ("store", about["path"]),
+            *([("unfinished", "an ingest was interrupted; run the same command again to go on")] if unfinished else []),
             ("shapes", f"{about['valid']:,} valid, {about['quarantined']:,} quarantined"),
             *((name, _counts(counts)) for name, counts in about["codes"].items()),
             ("size", f"{human_bytes(about['bytes'])} in row groups of {about['rows_per_shard']:,} rows"),

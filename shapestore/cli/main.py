@@ -55,6 +55,8 @@ def main() -> None:
     except BrokenPipeError:
         sys.stderr.close()  # the reader of our output has gone: nothing is wrong
         sys.exit(0)
+    except OSError as error:
+        _end(f"{error.filename or 'the system'}: {error.strerror or error}", 1)
     except Exception as error:
         _end(f"{type(error).__name__}: {error}. This is a fault of shapestore; see where with --debug.", 1)
 

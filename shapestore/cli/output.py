@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Iterable, Sequence
 from typing import Annotated, Any
@@ -29,7 +30,9 @@ VIOLATED = 3
 
 def people() -> Console:
     """Where text for people goes: standard output."""
-    return Console(highlight=False, soft_wrap=True)
+    # Lines for other programs are never broken.
+    width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 10_000
+    return Console(highlight=False, soft_wrap=True, width=width)
 
 
 def status() -> Console:

@@ -36,7 +36,7 @@ def command(
     if as_json:
         print_json({**about, "arrays": arrays})
         return
-    print_pairs([(name, value) for name, value in about.items() if value not in ("", [""])])
+    print_pairs([(name, str(value)) for name, value in about.items() if value not in ("", [""])])
     print_table(("array", "shape", "least", "greatest", "mean"), [list(each.values()) for each in arrays])
     if picture is not None:
         typer.echo(f"drawn: {picture}")

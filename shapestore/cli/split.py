@@ -59,6 +59,8 @@ def _shares(text: str) -> dict[str, float]:
     shares: dict[str, float] = {}
     for part in text.split(","):
         name, _, share = part.strip().partition("=")
+        if name in shares:
+            raise UsageError(f"--parts names {name} twice.")
         try:
             shares[name] = float(share)
         except ValueError:

@@ -63,7 +63,7 @@ def compute_row(job: Job, planned: PlannedItem) -> tuple[RowEntry, ShapeRecord |
         sha256 = source_sha256(path, known)
         raw = _source(job.source_kind).read(job.raw, item, job.recipe)
         record = build_record(raw, item, sha256, job.recipe, job.schema)
-    except Exception as error:  # noqa: BLE001: whatever one item does, the others go on
+    except Exception as error:  # whatever one item does, the others go on
         failure = _failure(error, job.raw)
     entry = failed_entry(job.recipe, planned, failure) if failure else _entry(planned.row, record, job.schema)
     measured = {

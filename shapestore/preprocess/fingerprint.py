@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from functools import lru_cache
 from pathlib import Path
+from stat import S_ISREG
 from typing import NamedTuple
 
 from shapestore.errors import InputRefused, Reason
@@ -31,6 +32,8 @@ def fingerprint(path: Path) -> Fingerprint:
         stats = [file.stat() for file in _files(path)]
     except OSError as error:
         raise InputRefused(Reason.MISSING, f"{path.name}: {error.strerror}") from None
+    if not all(S_ISREG(each.st_mode) for each in stats):
+        raise InputRefused(Reason.UNSUPPORTED, f"{path.name} is no regular file: reading it might never end")
     return Fingerprint(sum(s.st_size for s in stats), max((s.st_mtime_ns for s in stats), default=0))
 
 

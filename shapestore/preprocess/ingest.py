@@ -109,6 +109,7 @@ def prepare(request: Request, source: Source | None = None) -> Work:
         The store was made with another recipe, or from files that have changed since; says what differs.
     """
     source = source or load_source(request.source_kind)
+    _limit(request.most_failures, 0)  # a nonsensical one is refused before anything begins
     if not request.raw.exists():
         raise UsageError(f"{request.raw} does not exist. Name the folder that holds the raw files.")
     stored = _stored(request.store)

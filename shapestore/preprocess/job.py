@@ -6,22 +6,18 @@ rest, so that no row is computed twice and the finished store is the same to the
 
 from __future__ import annotations
 
-import os
-import platform
 import shutil
-import socket
 import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from importlib.metadata import version
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
 from shapestore.errors import Reason, StoppedEarly
 from shapestore.preprocess.compute import Job, compute_part, failed_entry
+from shapestore.preprocess.history import describe_run
 from shapestore.preprocess.plan import PLAN, Plan, PlannedItem
 from shapestore.preprocess.workers import POLL_SECONDS, TASKS_PER_SLOT, TaskDied, Workers
 from shapestore.store.entries import Failure, GroupCommit
@@ -283,21 +279,6 @@ class Coordinator:
 
 
 _GO_ON = "interrupted: all finished work is kept. Run the same command again to go on."
-
-
-def describe_run(mode: str, workers: int) -> dict[str, Any]:
-    """What is to be known of a run of this program, for the store's history."""
-    libraries = ("shapestore", "numpy", "scipy", "zarr", "numcodecs", "trimesh", "libigl", "scikit-image", "nibabel")
-    return {
-        "started": datetime.now(UTC).isoformat(timespec="seconds"),
-        "host": socket.gethostname(),
-        "pid": os.getpid(),
-        "mode": mode,
-        "workers": workers,
-        "python": platform.python_version(),
-        "machine": platform.machine(),
-        "versions": {name: version(name) for name in libraries},
-    }
 
 
 def _remove_unfinished(work: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 
 from shapestore.errors import UsageError
+from shapestore.preprocess.history import describe_run
 from shapestore.preprocess.plan import Plan
 from shapestore.preprocess.split import MOST_PARTS, Codes, require_shares, split_by_group
 from shapestore.schemas.array import Name
@@ -88,7 +88,7 @@ def write_split(
         # The last entry is what NO_CODE picks.
         values = np.array([*(known.index(part) for part in names), NO_CODE], np.int8)[chosen]
         asked = {"name": name, "parts": dict(parts), "seed": seed, "within": within, "whole": whole}
-        writer.log_run({"started": datetime.now(UTC).isoformat(), "mode": "split", **asked})
+        writer.log_run(describe_run("split", workers=1) | {"rows": len(chosen), "seconds": 0.0, **asked})
         root = writer.root.model_copy(update={"codes": {**writer.root.codes, name: known}})
         writer.commit(root, [], columns={name: values})
         valid = writer.column("valid")
@@ -157,7 +157,7 @@ def _require_name(root: Root, store: Path, name: str, replace: bool) -> None:
     if name in root.codes and name != "category":
         if root.codes[name] and not replace:
             parts = ", ".join(root.codes[name])
-            raise UsageError(f"{store} has {name} with {parts}. Choose another name, or say to replace it.")
+            raise UsageError(f"{store} has {name} with {parts}. Choose another name, or write over it with --replace.")
         return
     dims = {dim for spec in root.content.arrays for dim in spec.dims} | {"shape", "xyz"}
     if name in dims or any(name == path.partition("/")[0] for path in root.members()):

@@ -13,6 +13,8 @@ from queue import Empty, SimpleQueue
 from types import TracebackType
 from typing import Any, Self
 
+from shapestore.errors import UsageError
+
 PINNED = dict.fromkeys(
     (
         "BLOSC_NTHREADS",
@@ -121,12 +123,16 @@ class DaskWorkers(Workers):
                     threads_per_worker=1,
                     processes=True,
                     memory_limit=0,
-                    dashboard_address=None,
+                    dashboard_address="127.0.0.1:0",  # None would take the one port that every cluster wants
                     local_directory=scratch,
                     silence_logs=logging.CRITICAL,
                 )
             )
-        self._client = self._stack.enter_context(Client(target, set_as_default=False))
+        try:
+            self._client = self._stack.enter_context(Client(target, set_as_default=False))
+        except OSError:
+            self._stack.close()
+            raise UsageError(f"no Dask scheduler answers at {target}. Start one with: dask scheduler.") from None
         self._client.register_plugin(_worker_plugin())
         if self._scheduler is not None:
             self._client.wait_for_workers(1)

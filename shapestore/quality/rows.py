@@ -40,7 +40,7 @@ def check_group(path: Path, group: int, rows: Sequence[int], deep: bool) -> list
 
 def _shards(store: Store, group: int, deep: bool) -> Iterator[Finding]:
     first = group * store.root.rows_per_shard
-    remedy = f"shapestore repair {store.path}"
+    remedy = "Bring the file back from a copy, or ingest into a new path."
     for spec in store.root.content.data_arrays:
         try:
             shard = store.shard(spec.name, group)

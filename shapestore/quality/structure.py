@@ -13,7 +13,7 @@ from shapestore.quality.finding import Finding
 from shapestore.store.layout import INTEGRITY
 from shapestore.store.reader import Store
 
-REMEDY = "Copy the store again, or mend it with: shapestore repair"
+REMEDY = "Bring the file back from a copy, or ingest into a new path."
 
 
 def check_structure(store: Store) -> Iterator[Finding]:

@@ -9,14 +9,18 @@ import socket
 from contextlib import suppress
 from datetime import UTC, datetime
 from io import TextIOWrapper
+from itertools import count
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from shapestore.errors import ShapestoreError, StoreLocked
+from shapestore.errors import ShapestoreError, StoreLocked, UsageError
 from shapestore.store.layout import work_folder
 
 LOCK = "lock"
+
+MOST_ATTEMPTS = 1000
+"""How often to try again where other writers come and go; far more often than they can."""
 
 _held: set[TextIOWrapper] = set()
 """Lock files of this process."""
@@ -48,12 +52,15 @@ class WriterLock:
         self._file: TextIOWrapper | None = None
 
     def __enter__(self) -> Self:
-        while True:
+        for attempt in count():
             try:
                 self._path.parent.mkdir(parents=True, exist_ok=True)
                 file = self._path.open("a+", encoding="utf-8")
-            except (FileNotFoundError, FileExistsError):
-                continue  # another writer finished and removed the folder in between
+            except OSError as error:
+                if attempt < MOST_ATTEMPTS and isinstance(error, FileNotFoundError | FileExistsError):
+                    continue  # another writer finished and removed the folder in between
+                folder = self._path.parent
+                raise UsageError(f"{folder} cannot be made, so nothing can be written: {error.strerror}.") from None
             self._lock(file)
             if self._is_current(file):
                 break

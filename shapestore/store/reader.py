@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
+from operator import index as as_index
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,6 +47,8 @@ def open_store(path: str | Path, checksums: Checksums = "first") -> Store:
     StoreDamaged
         The store's metadata is damaged, or an array of it is missing.
     """
+    if checksums not in get_args(Checksums):
+        raise UsageError(f"checksums are {', '.join(get_args(Checksums))}, not {checksums!r}.")
     path = Path(path)
     root, data = read_root(path)
     for spec in root.content.data_arrays:
@@ -78,6 +81,10 @@ class Store:
         """Rows that hold data."""
         return self.root.valid
 
+    def __contains__(self, name: object) -> bool:
+        """Whether the store has an array of this name."""
+        return name in self.root.content.by_name
+
     def __repr__(self) -> str:
         arrays = ", ".join(self.arrays)
         return f"<shapestore.Store {str(self.path)!r}: {len(self)} shapes, {arrays}>"
@@ -103,7 +110,10 @@ class Store:
         """
         chosen = self.index("valid")
         for name, wanted in conditions.items():
-            chosen = chosen & self._matches(name, [wanted] if isinstance(wanted, str) else list(wanted))
+            texts = [wanted] if isinstance(wanted, str) else wanted
+            if not isinstance(texts, Iterable) or not all(isinstance(text, str) for text in texts):
+                raise UsageError(f"{name}: a name or a list of names is needed, not {wanted!r}.")
+            chosen = chosen & self._matches(name, list(texts))
         return np.flatnonzero(chosen)
 
     def row_of(self, shape_id: str) -> int:
@@ -194,6 +204,10 @@ class Store:
         StoreDamaged
             A file is missing or damaged.
         """
+        if isinstance(names, str):
+            raise UsageError(f"names are a list such as [{names!r}].")
+        if out is not None and not set(out) <= set(names):
+            raise UsageError(f"buffers for {', '.join(sorted(set(out) - set(names)))}, which are not read.")
         chosen = self._checked_rows(rows)
         return {name: self._gather(name, chosen, out.get(name) if out else None, first) for name in names}
 
@@ -249,6 +263,12 @@ class Store:
         return np.isin(values, [names.index(text) for text in wanted])
 
     def _row(self, spec: ArraySpec, row: int, writable: bool = False) -> NDArray[Any]:
+        try:
+            row = as_index(row)
+        except TypeError:
+            raise UsageError(
+                f"{spec.name}: one row number is needed; gather several with store.read(rows, names)."
+            ) from None
         if not 0 <= row < self.root.rows:
             raise IndexError(f"row {row} of {self.root.rows} in {self.path}")
         if not self._all_valid and not self.index("valid")[row]:
@@ -373,7 +393,7 @@ class Store:
 
     @property
     def _remedy(self) -> str:
-        return f"See all damage with: shapestore validate {self.path}; mend it with: shapestore repair {self.path}"
+        return f"See all damage with: shapestore validate {self.path}. Bring the file back from a copy, or ingest anew."
 
     def _empty(self, row: int) -> RowEmpty:
         for item in self.quarantine():

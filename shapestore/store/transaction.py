@@ -22,7 +22,7 @@ class Transaction:
 
     def __init__(self, store: Path) -> None:
         self._store = store
-        self._work = work_folder(store)
+        self._work = work_folder(store).absolute()  # workers stage files by absolute paths
         self._staging = self._work / STAGING
         self._staging.mkdir(parents=True, exist_ok=True)
         self._moves: list[tuple[str, str]] = []
@@ -35,7 +35,7 @@ class Transaction:
 
     def stage_file(self, target: str, staged: Path) -> None:
         """Put an already synced file of the work folder in the place of `target`."""
-        self._moves.append((str(staged.relative_to(self._work)), target))
+        self._moves.append((str(staged.absolute().relative_to(self._work)), target))
 
     def commit(self, root: bytes, replaces: bool) -> None:
         """Rename everything into place, the root last.

@@ -127,6 +127,7 @@ def test_validate_finds_damage_and_exits_with_3(program: Program, store: Path, t
 def test_split_and_derive_and_export(program: Program, store: Path, tmp_path: Path) -> None:  # noqa: F811
     parts = ("--parts", "train=0.5,test=0.5")
     counts = json.loads(program("split", store, "fold0", *parts, "--json").stdout)["rows"]
+    assert "split" in program("info", store).stdout
     assert sum(counts.values()) == 8
     assert "Choose another name" in program("split", store, "fold0", *parts, code=2).stderr
     assert "--parts" in program("split", store, "fold1", code=2).stderr

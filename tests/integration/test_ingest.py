@@ -114,6 +114,37 @@ def test_one_more_file_adds_one_row(raw: Path, once: Path, tmp_path: Path) -> No
             np.testing.assert_array_equal(one, other)
 
 
+def test_a_relative_store_is_grown_and_mended_like_any_other(
+    raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    store = Path("relative.zarr")
+    small(raw, store)
+    shutil.copy(next(raw.rglob("model_normalized.obj")), raw / "another.obj")
+    assert small(raw, store).computed == 1
+    shutil.copy(raw / "another.obj", raw / "empty.obj")
+    assert small(raw, store, retry=True).quarantined == 0
+    api.split(store, "fold", {"a": 0.5, "b": 0.5})
+    assert api.validate(store, "full", workers=0).passed
+    assert not work_folder(store).exists()
+
+
+def test_a_pipe_is_quarantined_and_not_waited_for(raw: Path, tmp_path: Path) -> None:
+    os.mkfifo(raw / "pipe.obj")
+    small(raw, tmp_path / "s.zarr")
+    reasons = {item["shape_id"]: item["reason"] for item in api.open(tmp_path / "s.zarr").quarantine()}
+    assert reasons["pipe.obj"] == "unsupported format"
+
+
+def test_a_scheduler_that_is_not_there_is_said_to_be(
+    raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import dask
+
+    with dask.config.set({"distributed.comm.timeouts.connect": "1s"}), pytest.raises(UsageError, match="no Dask"):
+        small(raw, tmp_path / "s.zarr", workers=None, scheduler="tcp://127.0.0.1:9")
+
+
 def test_retry_fills_the_same_row_after_the_plan_is_gone(raw: Path, once: Path) -> None:
     store = api.open(once)
     (failed,) = store.quarantine()

@@ -47,7 +47,7 @@ def assert_damaged(built: Built, name: str, group: int, at_mapping: bool = True,
     for ask in asked:
         with pytest.raises(StoreDamaged, match=where) as caught:
             ask()
-        assert "repair" in str(caught.value)
+        assert "from a copy" in str(caught.value)
     for other in built.schema.data_arrays:
         for row in built.valid:
             if (other.name, row // ROWS_PER_SHARD) != (name, group):

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from shapestore.errors import ShapestoreError, StoreLocked
+from shapestore.errors import ShapestoreError, StoreLocked, UsageError
 from shapestore.store.layout import work_folder
 from shapestore.store.lock import WriterLock
 
@@ -109,6 +109,12 @@ def test_a_second_lock_in_one_process_is_refused(tmp_path: Path) -> None:
             pass
         with pytest.raises(StoreLocked), WriterLock(tmp_path / "s.zarr"):
             pass
+
+
+def test_a_folder_that_cannot_be_made_is_an_error_and_no_endless_loop(tmp_path: Path) -> None:
+    (tmp_path / "s.zarr.ingest").write_text("a file in the way")
+    with pytest.raises(UsageError, match="cannot be made"), WriterLock(tmp_path / "s.zarr"):
+        pass
 
 
 def test_a_dead_writer_keeps_no_lock(tmp_path: Path) -> None:

@@ -58,6 +58,8 @@ class Cardiac(Source):
         if not files:
             raise UsageError(_nothing_found(root, labels, other))
         if labels.layout == "file":
+            if labels.scheme == "heart-10":
+                _refuse_folders_of_masks(files)
             items = tuple(_item(case_name(path), path) for path in files)
         else:
             folders = sorted({PurePosixPath(path).parent.as_posix() for path in files})
@@ -175,6 +177,20 @@ def _refuse_several_values(image: LabelImage, file: str) -> None:
 def _item(name: str, path: str) -> SourceItem:
     shape_id = safe_id(name)
     return SourceItem(shape_id=shape_id, path=path, group=shape_id)
+
+
+def _refuse_folders_of_masks(files: Sequence[str]) -> None:
+    """The same several names in several folders are masks of structures, not maps of cases."""
+    names: dict[str, set[str]] = {}
+    for path in files:
+        names.setdefault(PurePosixPath(path).parent.as_posix(), set()).add(PurePosixPath(path).name)
+    shared = [found for found in names.values() if len(found) > 1 and list(names.values()).count(found) > 1]
+    if shared:
+        raise UsageError(
+            f"several folders hold {listed(sorted(shared[0]))}: these look like one mask a structure, not one label "
+            "map a case. Say so, and name the classes: --set labels.layout=folder --set labels.scheme=mapping "
+            "--set 'labels.classes={aorta: aorta, ...}'."
+        )
 
 
 def _nothing_found(root: Path, labels: LabelsPart, other: Counter[str]) -> str:

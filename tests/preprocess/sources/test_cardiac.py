@@ -23,6 +23,7 @@ from shapestore.preprocess.records.build import build_record
 from shapestore.preprocess.source import LINK_OUT, SourceItem, load_source
 from shapestore.preprocess.sources.cardiac import Cardiac
 from shapestore.schemas.recipe import HEART_10, Recipe
+from shapestore.schemas.recipe_file import load_recipe
 from shapestore.schemas.recipe_schema import schema_of
 from shapestore.schemas.record import MAX_ID_BYTES, ShapeRecord
 
@@ -465,6 +466,12 @@ def test_a_real_folder_on_two_grids(shared_data: Path) -> None:
     assert found[0] == pytest.approx(volumes[0], rel=0.05)
     assert (found[1:] <= np.array(volumes[1:]) * 1.01).all()
     assert (found > 0).all()
+
+
+def test_folders_of_masks_are_not_taken_for_label_maps(tmp_path: Path) -> None:
+    write_structure_folders(tmp_path, cases=2, size=24)
+    with pytest.raises(UsageError, match=r"labels\.layout=folder"):
+        Cardiac().discover(tmp_path, load_recipe("cardiac-sdf"))
 
 
 def test_a_real_folder_with_empty_masks(shared_data: Path) -> None:
