@@ -286,7 +286,8 @@ class Store:
         if chosen.size and chosen.dtype.kind not in "iu":
             raise UsageError(f"row numbers must be integers, not {chosen.dtype}; use np.flatnonzero for a mask.")
         chosen = chosen.astype(np.int64, copy=False).reshape(-1)
-        if len(chosen) and (chosen.min() < 0 or chosen.max() >= self.root.rows):
+        # Seen as unsigned, a negative row is larger than any.
+        if len(chosen) and chosen.view(np.uint64).max() >= self.root.rows:
             raise IndexError(f"rows {chosen.min()} to {chosen.max()} of {self.root.rows} in {self.path}")
         if not self._all_valid:
             valid = self.index("valid")[chosen]
@@ -313,16 +314,15 @@ class Store:
         """Copy bytes from map to buffer: slices of memoryviews cost a third of what numpy views do."""
         size = out.nbytes // len(rows)
         target = out.reshape(-1).data.cast("B")
-        verify = self._checksums != "off"
-        per_shard, current = self.root.rows_per_shard, -1
+        name, verify, current, maps = spec.name, self._checksums != "off", -1, self._shards.maps
         order = np.argsort(rows, kind="stable")  # one shard at a time: a batch may touch more than can be mapped
-        for position, row in zip(order.tolist(), rows[order].tolist(), strict=True):
-            group, slot = divmod(row, per_shard)
+        groups, slots = np.divmod(rows[order], self.root.rows_per_shard)
+        for position, group, slot in zip(order.tolist(), groups.tolist(), slots.tolist(), strict=True):
             if group != current:
-                shard, current = self.shard(spec.name, group), group
+                shard, current = maps.get((name, group)) or self.shard(name, group), group
                 offsets, source = shard.offsets, shard.bytes
             if verify:
-                self._check(shard, slot, spec.name, group)
+                self._check(shard, slot, name, group)
             offset, start = offsets[slot], position * size
             target[start : start + size] = source[offset : offset + size]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import resource
 from collections import OrderedDict
 from collections.abc import Callable
@@ -22,31 +21,29 @@ def most_maps() -> int:
 class ShardCache:
     """Mapped shards by array and row group, the least recently mapped given up first.
 
-    A child process made by fork starts with an empty cache: maps are cheap, and their bookkeeping is not shared.
+    A child process made by fork goes on with its parent's maps, which are private copy-on-write in both.
     """
 
     def __init__(self, open_shard: Callable[[str, int, Memory | None], ShardMap]) -> None:
         self._open = open_shard
         self._known: dict[Key, Memory] = {}
         self._limit = most_maps()
-        self._maps: OrderedDict[Key, ShardMap] = OrderedDict()
-        self._pid = os.getpid()
+        self.maps: OrderedDict[Key, ShardMap] = OrderedDict()
+        """Shards that are mapped now; for a loop that cannot afford a call."""
 
     def get(self, array: str, group: int) -> ShardMap:
         """The shard of one array and row group, mapped now if it is not yet."""
-        if os.getpid() != self._pid:
-            self._maps, self._pid = OrderedDict(), os.getpid()
-        shard = self._maps.get((array, group))
+        shard = self.maps.get((array, group))
         if shard is None:
-            while len(self._maps) >= self._limit:
-                self._maps.popitem(last=False)
-            shard = self._maps[array, group] = self._open(array, group, self._known.get((array, group)))
+            while len(self.maps) >= self._limit:
+                self.maps.popitem(last=False)
+            shard = self.maps[array, group] = self._open(array, group, self._known.get((array, group)))
             self._known[array, group] = shard.memory
         return shard
 
     def __len__(self) -> int:
-        return len(self._maps)
+        return len(self.maps)
 
     def clear(self) -> None:
         """Give up all maps; views that are still used keep theirs."""
-        self._maps.clear()
+        self.maps.clear()
