@@ -16,6 +16,7 @@ from shapestore.schemas.array import ArraySpec
 from shapestore.store.columns import Column
 from shapestore.store.layout import shard_path, work_folder
 from shapestore.store.root import Root, parse_root, read_root
+from shapestore.store.rowcodec import CHECKSUM_BYTES
 from shapestore.store.shard import ShardEntry
 from shapestore.store.shard_cache import ShardCache
 from shapestore.store.shard_map import Checksums, Memory, RowDamaged, ShardMap, ShardMismatch
@@ -311,20 +312,28 @@ class Store:
         return out
 
     def _gather_mapped(self, spec: ArraySpec, rows: NDArray[np.int64], out: NDArray[Any]) -> None:
-        """Copy bytes from map to buffer: slices of memoryviews cost a third of what numpy views do."""
+        """Copy from maps to buffer, a block of rows at a time: a batch may touch more shards than can be mapped."""
         size = out.nbytes // len(rows)
-        target = out.reshape(-1).data.cast("B")
-        name, verify, current, maps = spec.name, self._checksums != "off", -1, self._shards.maps
-        order = np.argsort(rows, kind="stable")  # one shard at a time: a batch may touch more than can be mapped
-        groups, slots = np.divmod(rows[order], self.root.rows_per_shard)
-        for position, group, slot in zip(order.tolist(), groups.tolist(), slots.tolist(), strict=True):
-            if group != current:
-                shard, current = maps.get((name, group)) or self.shard(name, group), group
-                offsets, source = shard.offsets, shard.bytes
-            if verify:
-                self._check(shard, slot, name, group)
-            offset, start = offsets[slot], position * size
-            target[start : start + size] = source[offset : offset + size]
+        block = self._shards.limit
+        targets = out.ctypes.data + size * np.arange(len(rows), dtype=np.intp)
+        for start in range(0, len(rows), block):
+            self._copy_block(spec, rows[start : start + block], targets[start : start + block], size)
+
+    def _copy_block(self, spec: ArraySpec, rows: NDArray[np.int64], targets: NDArray[np.intp], size: int) -> None:
+        from shapestore.store.gather import copy_rows
+
+        groups, slots = np.divmod(rows, self.root.rows_per_shard)
+        with self._shards.lock:
+            addresses = self._shards.addresses(spec.name, self.root.row_groups)
+            while not (files := addresses[groups]).all():  # mapping one may take the place of another
+                for group in np.unique(groups[files == 0]).tolist():
+                    self.shard(spec.name, group)
+            held = list(self._shards.maps.values())  # another thread may give up maps while we copy from them
+        if self._checksums != "off":
+            for group, slot in zip(groups.tolist(), slots.tolist(), strict=True):
+                self._check(self.shard(spec.name, group), slot, spec.name, group)
+        copy_rows(files + slots * (spec.row_bytes + CHECKSUM_BYTES), targets, size)
+        del held
 
     def _gather_packed(self, spec: ArraySpec, rows: NDArray[np.int64], out: NDArray[Any]) -> None:
         for position, row in enumerate(rows.tolist()):

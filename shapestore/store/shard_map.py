@@ -81,6 +81,8 @@ class ShardMap:
         """Where each row starts in the file."""
         self.sizes: list[int] = self._index[:rows, 1].tolist()
         """Bytes of each row in the file, checksum included."""
+        self.address: int = np.frombuffer(self.buffer, np.uint8).ctypes.data
+        """Where the file starts in this process's memory, while the map lives."""
         self.bytes = memoryview(self.buffer)
         """The whole file; never written to."""
 
@@ -121,7 +123,9 @@ class ShardMap:
         held = index[:, 0] != EMPTY
         if not held[:rows].all() or held[rows:].any():
             raise ShardMismatch(f"{self.path}: holds {int(held.sum())} rows where the commit has {rows}")
-        fits = self.spec.kind == "packed" or (index[:rows, 1] == self.spec.row_bytes + CHECKSUM_BYTES).all()
+        stride = self.spec.row_bytes + CHECKSUM_BYTES
+        back_to_back = np.stack([np.arange(rows) * stride, np.full(rows, stride)], axis=1)
+        fits = self.spec.kind == "packed" or np.array_equal(index[:rows], back_to_back)
         ends = (index[:rows, 0] + index[:rows, 1] - np.uint64(CHECKSUM_BYTES)).astype(np.int64)
         whole = np.frombuffer(self.buffer, np.uint8)
         checksums = whole[ends[:, np.newaxis] + np.arange(CHECKSUM_BYTES)].copy().view("<u4").reshape(-1)

@@ -224,6 +224,23 @@ def test_an_unknown_name_is_refused_and_the_known_ones_are_listed(store: Any, as
         ask(store)
 
 
+def test_threads_read_while_maps_come_and_go(built: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A gather copies by address: no other thread may unmap what it copies from."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    store = shapestore.open(built.path)
+    rows = store.rows()
+    wanted = store.read(rows, ["pc_xyz"])["pc_xyz"].copy()
+    monkeypatch.setattr(store._shards, "limit", 1)
+
+    def gather(seed: int) -> bool:
+        order = np.random.default_rng(seed).permutation(len(rows))
+        return bool((store.read(rows[order], ["pc_xyz"])["pc_xyz"] == wanted[order]).all())
+
+    with ThreadPoolExecutor(4) as threads:
+        assert all(threads.map(gather, range(200)))
+
+
 @pytest.mark.parametrize("row", [-1, 21, 2**40])
 def test_a_row_that_is_not_there_is_an_index_error(store: Any, row: int) -> None:
     with pytest.raises(IndexError, match=r"of 21"):
