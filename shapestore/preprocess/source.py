@@ -118,11 +118,6 @@ def load_source(kind: str) -> Source:
     raise UsageError(f"no source {kind!r}. Installed: {', '.join(source_kinds())}.")
 
 
-def relative(path: Path, root: Path) -> str:
-    """`path` below `root`, with `/` between its parts on every system."""
-    return storable(path.relative_to(root).as_posix())
-
-
 def storable(text: str) -> str:
     r"""A path as text that UTF-8 can hold: bytes of a file name that are not UTF-8 become escapes such as `\udcff`.
 
