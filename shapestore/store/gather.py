@@ -6,9 +6,13 @@ from typing import Any
 
 import numba
 import numpy as np
+from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 from numpy.typing import NDArray
+
+PAGE_BYTES = 4096
+"""Files are mapped in pages of this size; a larger real one costs a few needless prefetches."""
 
 
 @intrinsic  # type: ignore[untyped-decorator]
@@ -26,11 +30,38 @@ def _copy(typing_context: Any, target: Any, source: Any, size: Any) -> Any:
     return types.void(types.intp, types.intp, types.intp), generate
 
 
+@intrinsic  # type: ignore[untyped-decorator]
+def _prefetch(typing_context: Any, address: Any) -> Any:
+    """Ask for the cache line of an address, and so for the translation of its page, without waiting for it."""
+    del typing_context, address
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        del signature
+        flag = ir.IntType(32)
+        function = cgutils.get_or_insert_function(
+            builder.module,
+            ir.FunctionType(ir.VoidType(), [cgutils.voidptr_t, flag, flag, flag]),
+            "llvm.prefetch.p0i8",
+        )
+        read, keep, data = flag(0), flag(3), flag(1)
+        builder.call(function, [builder.inttoptr(arguments[0], cgutils.voidptr_t), read, keep, data])
+        return context.get_dummy_value()
+
+    return types.void(types.intp), generate
+
+
 @numba.njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
 def copy_rows(sources: NDArray[np.intp], targets: NDArray[np.intp], size: int) -> None:
     """Copy rows of `size` bytes from addresses to addresses.
 
     The caller keeps what lies at the addresses alive. The interpreter lock is released.
+
+    A copy stops at every page of a mapped file until its address is translated. All pages are asked for before the
+    first copy, so that these translations overlap.
     """
+    for source in sources:
+        for offset in range(0, size, PAGE_BYTES):
+            _prefetch(source + offset)
+        _prefetch(source + size - 1)
     for i in range(len(sources)):
         _copy(targets[i], sources[i], size)

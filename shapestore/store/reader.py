@@ -451,7 +451,7 @@ class ArrayView:
 
     def __getitem__(self, row: int) -> NDArray[Any]:
         """One row, read-only: a view on the mapped file, or a fresh array where the array is packed."""
-        return self._store.row(self.spec.name, row)
+        return self._store._row(self.spec, row)
 
     def __repr__(self) -> str:
         return f"<{self.spec.name}: {self.spec.dtype} {self.shape}, {self.spec.kind}, {self.spec.long_name}>"

@@ -85,6 +85,8 @@ class ShardMap:
         """Where the file starts in this process's memory, while the map lives."""
         self.bytes = memoryview(self.buffer)
         """The whole file; never written to."""
+        # Views are made by the million: what is the same for all rows is looked up once.
+        self._shape, self._dtype, self._packed = spec.shape, spec.numpy_dtype, spec.kind == "packed"
 
     def chunk(self, slot: int) -> memoryview:
         """The bytes of one row as they lie in the file, checksum included."""
@@ -107,14 +109,15 @@ class ShardMap:
 
     def row(self, slot: int, writable: bool = False) -> NDArray[Any]:
         """One row: a view on the map for a mapped array, a fresh array for a packed one."""
-        if self.spec.kind == "packed":
+        if self._packed:
             try:
                 unpacked = unpack_row(self.spec, self.chunk(slot))
                 return unpacked.copy() if writable else unpacked
             except ValueError as error:
                 raise RowDamaged(f"{self.path}: row {slot} of the shard cannot be unpacked: {error}") from None
-        view: NDArray[Any] = np.ndarray(self.spec.shape, self.spec.numpy_dtype, self.buffer, self.offsets[slot])
-        view.flags.writeable = writable
+        view: NDArray[Any] = np.ndarray(self._shape, self._dtype, self.buffer, self.offsets[slot])
+        if not writable:
+            view.flags.writeable = False
         return view
 
     def _check_identity(self, entry: ShardEntry, first_row: int, rows: int, rows_per_shard: int) -> None:
