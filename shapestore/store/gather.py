@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-import numba
 import numpy as np
 from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 from numpy.typing import NDArray
+
+from shapestore.kernel import kernel
 
 PAGE_BYTES = 4096
 """Files are mapped in pages of this size; a larger real one costs a few needless prefetches."""
@@ -50,7 +51,7 @@ def _prefetch(typing_context: Any, address: Any) -> Any:
     return types.void(types.intp), generate
 
 
-@numba.njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
+@kernel
 def copy_rows(sources: NDArray[np.intp], targets: NDArray[np.intp], size: int) -> None:
     """Copy rows of `size` bytes from addresses to addresses.
 

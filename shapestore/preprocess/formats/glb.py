@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from shapestore.errors import InputRefused, Reason
 from shapestore.preprocess.formats.checks import counted
@@ -50,12 +51,12 @@ def parse_glb(data: bytes) -> PolygonSoup:
     return _flatten([(geometries[index], transform) for index, transform in instances], notes)
 
 
-def _flatten(instances: list[tuple[Any, np.ndarray]], notes: tuple[str, ...]) -> PolygonSoup:
+def _flatten(instances: list[tuple[Any, NDArray[np.float64]]], notes: tuple[str, ...]) -> PolygonSoup:
     """One soup of (mesh, (4, 4) transform) pairs."""
     vertices, corners = [np.empty((0, 3))], [np.empty(0, np.int64)]
     start = 0
     for mesh, transform in instances:
-        vertices.append(np.asarray(mesh.vertices @ transform[:3, :3].T + transform[:3, 3]))
+        vertices.append(_placed(np.asarray(mesh.vertices, np.float64), transform))
         faces = np.asarray(mesh.faces, np.int64)
         bad = (faces < 0) | (faces >= len(mesh.vertices))
         if bad.any():  # after the meshes are joined it would be an index into the next one
@@ -68,6 +69,13 @@ def _flatten(instances: list[tuple[Any, np.ndarray]], notes: tuple[str, ...]) ->
         start += len(mesh.vertices)
     joined = np.concatenate(corners)
     return PolygonSoup(np.concatenate(vertices), joined, np.full(len(joined) // 3, 3, np.int64), notes)
+
+
+def _placed(vertices: NDArray[np.float64], transform: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(V, 3) positions in the scene's frame."""
+    if (transform == np.eye(4)).all():
+        return vertices
+    return vertices @ np.ascontiguousarray(transform[:3, :3].T) + transform[:3, 3]
 
 
 def _notes(header: dict[str, Any]) -> tuple[str, ...]:

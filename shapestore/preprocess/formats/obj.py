@@ -14,7 +14,7 @@ from shapestore.errors import InputRefused, Reason
 from shapestore.preprocess.formats.checks import counted
 from shapestore.preprocess.formats.obj_plain import parse_plain_obj
 from shapestore.preprocess.formats.soup import PolygonSoup
-from shapestore.preprocess.formats.text import parse_floats, parse_ints, text_lines, tokens_of
+from shapestore.preprocess.formats.text import parse_floats, parse_ints, text_bytes, tokens_of
 
 _NO_SURFACE: Final = frozenset(
     b"vt vn vp g o s mg usemtl mtllib usemap maplib bevel c_interp d_interp lod shadow_obj trace_obj call csh".split()
@@ -54,7 +54,7 @@ def parse_obj(data: bytes) -> PolygonSoup:
     Parameters
     ----------
     data
-        The file, as `text_lines` takes it.
+        The file, as `text_bytes` takes it.
 
     Raises
     ------
@@ -63,8 +63,8 @@ def parse_obj(data: bytes) -> PolygonSoup:
         numbers, a face of fewer than three corners; INDEX_RANGE for the index 0 and for those beyond the vertices.
         UNSUPPORTED if there are spline surfaces.
     """
-    lines = text_lines(data)
-    return parse_plain_obj(lines, _NO_SURFACE) or _parse_records(lines)
+    text = text_bytes(data)
+    return parse_plain_obj(text, _NO_SURFACE) or _parse_records(text.splitlines())
 
 
 def _parse_records(lines: list[bytes]) -> PolygonSoup:

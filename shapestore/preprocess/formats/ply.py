@@ -45,8 +45,9 @@ def parse_ply(data: bytes) -> PolygonSoup:
     notes = [f"{counted(flat, 'face')} of fewer than three corners ignored"] if flat else []
     if rest:
         notes.append(f"{counted(rest, 'byte' if header.binary else 'line')} after the last element ignored")
-    kept = np.repeat(sizes >= 3, sizes)
-    return PolygonSoup(_positions(tables), corners[kept], sizes[sizes >= 3], tuple(notes))
+    if flat:
+        corners, sizes = corners[np.repeat(sizes >= 3, sizes)], sizes[sizes >= 3]
+    return PolygonSoup(_positions(tables), corners, sizes, tuple(notes))
 
 
 def _positions(tables: dict[str, dict[str, Column]]) -> NDArray[np.float64]:

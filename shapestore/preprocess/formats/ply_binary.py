@@ -77,7 +77,7 @@ def _split_rows(rows: NDArray[np.void], element: Element, lengths: dict[int, int
     """Columns of rows whose lists all have the same lengths."""
     columns: dict[str, Column] = {}
     for index, prop in enumerate(element.properties):
-        repeated = [lengths[index]] * len(rows) if index in lengths else None
+        repeated = np.full(len(rows), lengths[index]) if index in lengths else None
         columns[prop.name] = column_of(rows[f"{index}"].reshape(-1), repeated)
     return columns
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from shapestore.preprocess.formats.checks import counted
 from shapestore.preprocess.formats.ply_header import Element
@@ -35,9 +34,9 @@ Tables = dict[str, dict[str, Column]]
 """Element name to property name to column."""
 
 
-def column_of(items: NDArray[np.generic], lengths: Sequence[int] | None) -> Column:
+def column_of(items: NDArray[np.generic], lengths: ArrayLike | None) -> Column:
     """A column of numbers: lists if there are lengths."""
-    return items if lengths is None else ListColumn(items, np.array(lengths, np.int64))
+    return items if lengths is None else ListColumn(items, np.asarray(lengths, np.int64))
 
 
 def name_of(element: Element) -> str:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from shapestore.errors import InputRefused, Reason
 from shapestore.preprocess.formats.checks import counted
 from shapestore.preprocess.formats.ply_header import GEOMETRY, Element, Header
-from shapestore.preprocess.formats.ply_tables import Column, Tables, column_of, name_of
-from shapestore.preprocess.formats.text import no_number, parse_floats, parse_ints, text_lines
+from shapestore.preprocess.formats.ply_tables import Column, ListColumn, Tables, column_of, name_of
+from shapestore.preprocess.formats.text import no_number, parse_floats, parse_ints, text_bytes
+from shapestore.preprocess.formats.text_rows import float_columns, list_rows, rows_left
 
 _Lines = list[tuple[int, list[bytes]]]
 """1-based numbers and tokens of lines."""
@@ -18,7 +19,49 @@ def read_text(data: bytes, header: Header) -> tuple[Tables, int]:
     Only `GEOMETRY` is converted, so that a colour in an odd spelling costs nobody a shape. Numbers are read as they
     are written: a property declared as a 32-bit float is not rounded to one.
     """
-    numbered = enumerate(text_lines(data[header.size :]), header.lines + 1)
+    text = text_bytes(data[header.size :])
+    return _plain(text, header) or _by_line(text, header)
+
+
+def _plain(text: bytes, header: Header) -> tuple[Tables, int] | None:
+    """As `read_text` for the usual file, of vertices without lists and faces with one list; None for any other."""
+    tables: Tables = {}
+    position = 0
+    for element in header.elements:
+        read = {"vertex": _plain_vertices, "face": _plain_faces}.get(element.name)
+        table = read(text, position, element) if read and element.rows else None
+        if table is None:
+            return None
+        tables[element.name], position = table
+    return tables, rows_left(text, position)
+
+
+def _plain_vertices(text: bytes, start: int, element: Element) -> tuple[dict[str, Column], int] | None:
+    """The coordinates, and where the next line begins."""
+    columns = {prop.name: number for number, prop in enumerate(element.properties) if prop.dtype[-2] == "f"}
+    axes = GEOMETRY["vertex"]
+    if any(prop.length_dtype for prop in element.properties) or not columns.keys() >= set(axes):
+        return None
+    wanted = tuple(columns[axis] for axis in axes)
+    table = float_columns(text, start, element.rows, wanted, len(element.properties))
+    return None if table is None else (dict(zip(axes, table[0].T, strict=True)), table[1])
+
+
+def _plain_faces(text: bytes, start: int, element: Element) -> tuple[dict[str, Column], int] | None:
+    """The corners, and where the next line begins."""
+    lists = [number for number, prop in enumerate(element.properties) if prop.length_dtype]
+    if len(lists) != 1:
+        return None
+    prop = element.properties[lists[0]]
+    if prop.name not in GEOMETRY["face"] or prop.dtype[-2] == "f":
+        return None
+    table = list_rows(text, start, element.rows, lists[0], len(element.properties) - lists[0] - 1)
+    return None if table is None else ({prop.name: ListColumn(table[0], table[1])}, table[2])
+
+
+def _by_line(text: bytes, header: Header) -> tuple[Tables, int]:
+    """As `read_text`, line by line."""
+    numbered = enumerate(text.splitlines(), header.lines + 1)
     split = ((number, line.split()) for number, line in numbered)
     lines = [(number, tokens) for number, tokens in split if tokens]
     tables: Tables = {}

@@ -55,9 +55,12 @@ def to_mesh(soup: PolygonSoup) -> tuple[Mesh, tuple[str, ...]]:
     if len(soup.sizes) == 0:
         noun = "vertex" if count == 1 else "vertices"
         raise InputRefused(Reason.NO_FACES, f"the file holds {count} {noun} and no face")
-    _refuse_corners(soup, (soup.corners < 0) | (soup.corners >= count), Reason.INDEX_RANGE)
-    finite = np.asarray(np.isfinite(soup.vertices).all(axis=1))
-    _refuse_corners(soup, ~finite[soup.corners], Reason.NOT_FINITE)
+    if soup.corners.min() < 0 or soup.corners.max() >= count:
+        _refuse_corner(soup, (soup.corners < 0) | (soup.corners >= count), Reason.INDEX_RANGE)
+    finite = np.isfinite(soup.vertices)
+    if not finite.all():
+        whole = np.asarray(finite.all(axis=1))
+        _refuse_corner(soup, ~whole[soup.corners], Reason.NOT_FINITE)
     faces, crossing = triangulate(soup.vertices, soup.corners, soup.sizes)
     notes = list(soup.notes)
     polygons = int((soup.sizes > 3).sum())
@@ -68,7 +71,7 @@ def to_mesh(soup: PolygonSoup) -> tuple[Mesh, tuple[str, ...]]:
     return Mesh(np.ascontiguousarray(soup.vertices, np.float64), faces), tuple(notes)
 
 
-def _refuse_corners(soup: PolygonSoup, bad: NDArray[np.bool_], reason: Reason) -> None:
+def _refuse_corner(soup: PolygonSoup, bad: NDArray[np.bool_], reason: Reason) -> None:
     """Refuse a soup with bad corners, naming the first."""
     if not bad.any():
         return

@@ -30,8 +30,8 @@ LineOf = Callable[[int], int]
 """Maps the position of a token to the 1-based number of its line, for messages."""
 
 
-def text_lines(data: bytes) -> list[bytes]:
-    """Split a text file into its lines, whatever its line ends.
+def text_bytes(data: bytes) -> bytes:
+    """A text file as bytes in which every ASCII character is one byte, and the last one ends a line.
 
     Parameters
     ----------
@@ -53,7 +53,12 @@ def text_lines(data: bytes) -> list[bytes]:
             break
     if b"\0" in data:
         raise InputRefused(Reason.MALFORMED, "binary data where text is due")
-    return data.splitlines()
+    return data if data.endswith((b"\n", b"\r")) else data + b"\n"
+
+
+def text_lines(data: bytes) -> list[bytes]:
+    """The lines of a text file, whatever its line ends; takes and refuses the same as `text_bytes`."""
+    return text_bytes(data).splitlines()
 
 
 def tokens_of(line: bytes) -> list[bytes]:
@@ -79,7 +84,7 @@ def parse_floats(tokens: Sequence[bytes], line_of: LineOf) -> NDArray[np.float64
     values = np.empty(len(tokens))
     for position, token in enumerate(tokens):
         try:
-            values[position] = _float(token)
+            values[position] = parse_float(token)
         except ValueError as error:
             raise no_number(token, line_of(position)) from error
     return values
@@ -102,6 +107,17 @@ def parse_ints(tokens: Sequence[bytes], line_of: LineOf) -> NDArray[np.int64]:
     raise AssertionError("every token is a number, yet numpy cannot read them")
 
 
+def parse_float(token: bytes) -> float:
+    """One token as a float, in any common spelling of NaN and the infinities too; ValueError if it is none."""
+    special = _MICROSOFT_FLOAT.fullmatch(token)
+    if special:
+        magnitude = np.inf if special[2].upper() == b"INF" else np.nan
+        return -magnitude if special[1] == b"-" else magnitude
+    if b"_" in token:  # a digit separator to Python, but to no file format
+        raise ValueError(token)
+    return float(token)
+
+
 def no_number(token: bytes, line: int, due: str = "a number") -> InputRefused:
     """The refusal of a token that should have been a number."""
     shown = token[:40].decode("ascii", "backslashreplace")
@@ -116,14 +132,3 @@ def _parse(tokens: Sequence[bytes], dtype: type[_Number]) -> NDArray[_Number] | 
     except ValueError:
         return None
     return values if len(values) == len(tokens) else None
-
-
-def _float(token: bytes) -> float:
-    """One token as a float; ValueError if it is none."""
-    special = _MICROSOFT_FLOAT.fullmatch(token)
-    if special:
-        magnitude = np.inf if special[2].upper() == b"INF" else np.nan
-        return -magnitude if special[1] == b"-" else magnitude
-    if b"_" in token:  # a digit separator to Python, but to no file format
-        raise ValueError(token)
-    return float(token)

@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import Final
 
 import numpy as np
-from numba import njit
 from numpy.typing import ArrayLike, NDArray
-from scipy.spatial import cKDTree
 
 from shapestore.errors import InputRefused, Reason
+from shapestore.kernel import kernel
 
 _BLOCK: Final = 64
 _CHOSEN: Final = -1.0
@@ -20,7 +19,8 @@ def farthest_point_order(points: ArrayLike, count: int) -> NDArray[np.int32]:
 
     Exact greedy selection (Eldar et al., "The farthest point strategy", IEEE TIP 1997; Gonzalez 1985): it
     starts at the point farthest from the centroid, compares squared distances in float64, and gives ties to the
-    lowest index. Points that repeat a chosen position come last, each index once.
+    lowest index. Points that repeat a chosen position come last, each index once. At most `count` times n steps, on
+    surfaces a small share of that; memory is 70 bytes a point.
 
     Parameters
     ----------
@@ -48,14 +48,74 @@ def farthest_point_order(points: ArrayLike, count: int) -> NDArray[np.int32]:
         raise InputRefused(Reason.TOO_FEW_POINTS, f"an order of {count} needs as many points, got {len(cloud)}")
     if not np.isfinite(cloud).all():
         raise InputRefused(Reason.NOT_FINITE, "points without a distance cannot be ordered")
-    # A kd-tree's leaf order is used for locality only: any order gives the same result, this one prunes well.
-    order = np.asarray(cKDTree(cloud, leafsize=_BLOCK).indices, dtype=np.int64)
+    # Any order gives the same result; one in which neighbours stand together lets most blocks be skipped.
+    placed, order = _in_blocks(cloud)
     offset = cloud - cloud.mean(axis=0)
     start = int(np.argmax((offset * offset).sum(axis=1)))
-    return np.asarray(_greedy(cloud[order], order, start, count))
+    return np.asarray(_greedy(placed, order, start, count))
 
 
-@njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
+@kernel
+def _in_blocks(cloud: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """The points in an order whose blocks are the leaves of a kd-tree, and where each of them comes from.
+
+    Each part is cut near its median across its longest side, where the next block begins: n log n.
+    """
+    points = cloud.copy()
+    index = np.arange(len(points))
+    parts = [(0, len(points))]
+    while len(parts) > 0:
+        start, stop = parts.pop()
+        if stop - start > _BLOCK:
+            blocks = (stop - start + _BLOCK - 1) // _BLOCK
+            middle = start + blocks // 2 * _BLOCK
+            _select(points, index, _longest_side(points[start:stop]), start, stop - 1, middle)
+            parts.append((start, middle))
+            parts.append((middle, stop))
+    return points, index
+
+
+@kernel
+def _longest_side(points: NDArray[np.float64]) -> int:
+    """The axis along which the points extend farthest."""
+    longest, widest = 0, -1.0
+    for axis in range(3):
+        low = high = points[0, axis]
+        for at in range(1, len(points)):
+            low, high = min(low, points[at, axis]), max(high, points[at, axis])
+        if high - low > widest:
+            longest, widest = axis, high - low
+    return longest
+
+
+@kernel
+def _select(
+    points: NDArray[np.float64], index: NDArray[np.int64], axis: int, first: int, last: int, middle: int
+) -> None:
+    """Reorder points `first` to `last`: none before `middle` above any from there on (Hoare, "Find", CACM 1961)."""
+    while first < last:
+        pivot = points[(first + last) // 2, axis]
+        left, right = first, last
+        while left <= right:
+            while points[left, axis] < pivot:
+                left += 1
+            while points[right, axis] > pivot:
+                right -= 1
+            if left <= right:
+                for column in range(3):
+                    points[left, column], points[right, column] = points[right, column], points[left, column]
+                index[left], index[right] = index[right], index[left]
+                left += 1
+                right -= 1
+        if middle <= right:
+            last = right
+        elif middle >= left:
+            first = left
+        else:
+            return
+
+
+@kernel
 def _greedy(points: NDArray[np.float64], index: NDArray[np.int64], start: int, count: int) -> NDArray[np.int32]:
     """Greedy selection over blocks of neighbouring points, skipping blocks that the last choice cannot change.
 

@@ -6,11 +6,11 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from numba import njit
 from numpy.typing import ArrayLike, NDArray
 from scipy.spatial import cKDTree
 
 from shapestore.errors import InputRefused, Reason, UsageError
+from shapestore.kernel import kernel
 from shapestore.preprocess.geometry.hygiene import refuse_unsafe
 from shapestore.preprocess.geometry.mesh import Mesh
 from shapestore.preprocess.geometry.normalise import box_frame
@@ -259,7 +259,7 @@ def _plane_depth(
     return np.asarray(np.maximum(np.clip(depth, low, high), 0.0))
 
 
-@njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
+@kernel
 def _walk(
     occupancy: NDArray[np.uint8], starts: NDArray[np.float64], towards: NDArray[np.float64]
 ) -> NDArray[np.float64]:
@@ -272,7 +272,7 @@ def _walk(
     return entries
 
 
-@njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
+@kernel
 def _slab(start: NDArray[np.float64], towards: NDArray[np.float64]) -> tuple[float, float]:
     """Depths between which a ray is inside [-1, 1]^3; the first is above the second where it never is."""
     enter, leave = 0.0, np.inf
@@ -288,31 +288,49 @@ def _slab(start: NDArray[np.float64], towards: NDArray[np.float64]) -> tuple[flo
     return enter, leave
 
 
-@njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
+@kernel
 def _first_occupied(
     occupancy: NDArray[np.uint8], start: NDArray[np.float64], towards: NDArray[np.float64], enter: float
 ) -> float:
     """Depth at which a ray that is inside the cube from `enter` on enters an occupied cell, or infinity."""
     size = occupancy.shape[0]
-    cell = np.empty(3, np.int64)
-    for axis in range(3):
-        at = (start[axis] + enter * towards[axis] + 1) / 2 * size
-        cell[axis] = min(max(math.floor(at), 0), size - 1)
+    x = _cell_at(start[0] + enter * towards[0], size)
+    y = _cell_at(start[1] + enter * towards[1], size)
+    z = _cell_at(start[2] + enter * towards[2], size)
+    leave_x = _wall_depth(start[0], towards[0], x, size)
+    leave_y = _wall_depth(start[1], towards[1], y, size)
+    leave_z = _wall_depth(start[2], towards[2], z, size)
     depth = enter
-    for _ in range(3 * size):
-        if occupancy[cell[0], cell[1], cell[2]]:
+    while 0 <= x < size and 0 <= y < size and 0 <= z < size:
+        if occupancy[x, y, z]:
             return depth
-        crossing = 0
-        nearest = np.inf
-        for axis in range(3):
-            if towards[axis] != 0:
-                # Each wall is computed from its number: adding up steps would drift from the grid.
-                wall = -1 + (cell[axis] + (towards[axis] > 0)) * 2 / size
-                reach = (wall - start[axis]) / towards[axis]
-                if reach < nearest:
-                    nearest, crossing = reach, axis
-        cell[crossing] += 1 if towards[crossing] > 0 else -1
-        if not 0 <= cell[crossing] < size:
-            return np.inf
-        depth = max(depth, nearest)
+        if leave_x <= leave_y and leave_x <= leave_z:
+            depth = max(depth, leave_x)
+            x += 1 if towards[0] > 0 else -1
+            leave_x = _wall_depth(start[0], towards[0], x, size)
+        elif leave_y <= leave_z:
+            depth = max(depth, leave_y)
+            y += 1 if towards[1] > 0 else -1
+            leave_y = _wall_depth(start[1], towards[1], y, size)
+        else:
+            depth = max(depth, leave_z)
+            z += 1 if towards[2] > 0 else -1
+            leave_z = _wall_depth(start[2], towards[2], z, size)
     return np.inf
+
+
+@kernel
+def _cell_at(coordinate: float, size: int) -> int:
+    """The cell along one axis that holds a coordinate, the nearest one outside the cube."""
+    return min(max(math.floor((coordinate + 1) / 2 * size), 0), size - 1)
+
+
+@kernel
+def _wall_depth(start: float, towards: float, cell: int, size: int) -> float:
+    """Depth at which a ray leaves a cell across this axis, infinite where it runs along the wall.
+
+    Each wall is computed from its number: adding up steps would drift from the grid.
+    """
+    if towards == 0:
+        return np.inf
+    return (-1 + (cell + (towards > 0)) * 2 / size - start) / towards

@@ -73,6 +73,14 @@ def test_instances_are_placed_and_stay_outward_when_mirrored(scale: list[float],
     np.testing.assert_allclose(soup.vertices, expected)
 
 
+def test_instances_are_turned_as_the_format_says() -> None:
+    half = float(np.sqrt(0.5))
+    # A quarter turn about x takes y to z and z to -y.
+    nodes = [{"mesh": 0, "rotation": [half, 0, 0, half], "translation": [1, 0, 0]}]
+    soup = parse_glb(glb(*tetrahedron(nodes=nodes)))
+    np.testing.assert_allclose(soup.vertices, [[1, 0, 0], [2, 0, 0], [1, 0, 1], [1, -1, 0]], atol=1e-12)
+
+
 def test_parts_of_one_mesh_have_an_order() -> None:
     part = {"attributes": {"POSITION": 0}, "indices": 1}
     nodes = [{"mesh": 0, "translation": [x, 0, 0]} for x in (3, 1, 2)]

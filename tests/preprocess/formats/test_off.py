@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shapestore.errors import InputRefused, Reason
-from shapestore.preprocess.formats.off import parse_off
+from shapestore.preprocess.formats.off import _by_line, _header, _plain, parse_off
+from shapestore.preprocess.formats.text import text_bytes
 
 COORDINATES = st.floats(allow_nan=False, allow_infinity=False)
 EXTRA = {"": 0, "ST": 2, "C": 4, "N": 3, "STCN": 9, "CN": 7}
@@ -44,6 +45,26 @@ def test_any_spelling_gives_the_polygons_back(case: tuple[bytes, list[list[float
     assert soup.notes == ()
 
 
+@settings(deadline=None)
+@given(nasty_files(), st.lists(st.tuples(st.integers(0, 10**6), st.sampled_from(b"0123 -.#xe\n")), max_size=3))
+def test_the_quick_way_answers_as_the_long_way_or_not_at_all(
+    case: tuple[bytes, list[list[float]], list[list[int]]], edits: list[tuple[int, int]]
+) -> None:
+    content = bytearray(case[0])
+    for place, byte in edits:
+        content[place % len(content)] = byte
+    text = text_bytes(bytes(content))
+    try:
+        header = _header(text)
+    except InputRefused:
+        return
+    quick = _plain(text, header)
+    assert quick is not None or edits
+    if quick is not None:
+        for one, other in zip(quick, _by_line(text, header), strict=True):
+            np.testing.assert_array_equal(one, other)
+
+
 @given(nasty_files(), st.data())
 def test_a_missing_line_is_noticed(case: tuple[bytes, list[list[float]], list[list[int]]], data: st.DataObject) -> None:
     content, vertices, polygons = case
@@ -67,6 +88,7 @@ def test_counts_glued_to_the_keyword() -> None:
 def test_edges_and_further_lines_are_told() -> None:
     soup = parse_off(b"OFF\n3 3 0\n0 0 0\n1 0 0\n0 1 0\n2 0 1\n3 0 1 2\n1 0 \nrest\n")
     assert soup.corners.tolist() == [0, 1, 2]
+    assert soup.sizes.tolist() == [3]
     assert soup.notes == ("2 faces of fewer than three corners ignored", "1 line after the last face ignored")
 
 

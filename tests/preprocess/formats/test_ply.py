@@ -10,6 +10,10 @@ from hypothesis import strategies as st
 
 from shapestore.errors import InputRefused, Reason
 from shapestore.preprocess.formats.ply import parse_ply
+from shapestore.preprocess.formats.ply_header import parse_header
+from shapestore.preprocess.formats.ply_tables import ListColumn
+from shapestore.preprocess.formats.ply_text import _by_line, _plain
+from shapestore.preprocess.formats.text import text_bytes
 
 FORMATS = {"ascii": "", "binary_little_endian": "<", "binary_big_endian": ">"}
 SCALARS = {"uchar": "B", "int16": "h", "uint": "I", "float": "f", "double": "d"}
@@ -84,6 +88,41 @@ def test_every_truncation_is_noticed(kind: str, data: st.DataObject) -> None:
     assert refused.value.reason in {Reason.TRUNCATED, Reason.MALFORMED}
 
 
+@settings(deadline=None)
+@given(
+    st.lists(st.lists(st.integers(0, 5), min_size=0, max_size=7), min_size=1, max_size=6),
+    st.sampled_from(["uchar", "int16", "uint"]),
+    st.lists(st.tuples(st.integers(0, 10**6), st.sampled_from(b"0123 -.xe\n")), max_size=3),
+)
+def test_the_quick_way_answers_as_the_long_way_or_not_at_all(
+    polygons: list[list[int]], length: str, edits: list[tuple[int, int]]
+) -> None:
+    whole = write("ascii", np.random.default_rng(0).normal(size=(6, 3)), polygons, length, "uint", "float", "\n")
+    # Only vertices and faces that have one list are plain.
+    dropped = (b"property list uchar float texcoord", b"element edge", b"property int vertex1")
+    lines = [line for line in whole.splitlines() if not line.startswith(dropped)]
+    declared = parse_header(b"\n".join(lines))
+    rows = [line.split() for line in lines[declared.lines : -1]]
+    body = [" ".join(token.decode() for token in row) for row in rows[:6]]
+    body += [" ".join(map(str, [len(polygon), *polygon, 3.0])) for polygon in polygons]
+    content = bytearray("\n".join([*body, ""]).encode())
+    for place, byte in edits:
+        content[place % len(content)] = byte
+    text = text_bytes(bytes(content))
+    quick = _plain(text, declared)
+    assert quick is not None or edits
+    if quick is not None:
+        (tables, rest), (expected, expected_rest) = quick, _by_line(text, declared)
+        assert rest == expected_rest
+        for axis in "xyz":
+            np.testing.assert_array_equal(tables["vertex"][axis], expected["vertex"][axis])
+        one, other = tables["face"]["vertex_indices"], expected["face"]["vertex_indices"]
+        assert isinstance(one, ListColumn)
+        assert isinstance(other, ListColumn)
+        np.testing.assert_array_equal(one.items, other.items)
+        np.testing.assert_array_equal(one.lengths, other.lengths)
+
+
 def test_further_bytes_are_told() -> None:
     whole = write("binary_big_endian", np.ones((6, 3)), [[0, 1, 2]], "uchar", "uint", "uchar", "\n")
     assert parse_ply(whole + b"123").notes == ("3 bytes after the last element ignored",)
@@ -142,6 +181,17 @@ LIST = "property list uint int vertex_indices"
             header("element vertex 0", *XYZ, "element face 1", LIST, kind="ascii") + b"3 0 1\n",
             Reason.MALFORMED,
             "line 10: 3 numbers",
+        ),
+        (
+            header("element vertex 1", *XYZ, "property uchar red", kind="ascii") + b"1 2 3\n",
+            Reason.MALFORMED,
+            "line 9: 3 numbers",
+        ),
+        (
+            header("element vertex 1", *XYZ, "element face 1", LIST, "property uchar red", kind="ascii")
+            + b"1 2 3\n3 0 0 0\n",
+            Reason.MALFORMED,
+            "line 12: 4 numbers",
         ),
     ],
 )

@@ -7,7 +7,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from shapestore.errors import InputRefused, Reason
-from shapestore.preprocess.formats.stl import parse_stl
+from shapestore.preprocess.formats.stl import _quick_corners, _vertex_rows, parse_stl
 
 FACET = np.dtype([("normal", "<f4", 3), ("corners", "<f4", (3, 3)), ("rest", "<u2")])
 
@@ -54,14 +54,36 @@ def test_all_solids_of_a_text_come_back_exactly(seed: int, counts: list[int], na
     np.testing.assert_array_equal(soup.vertices[soup.corners].reshape(-1, 3, 3), np.concatenate(solids))
 
 
+@settings(deadline=None)
+@given(st.integers(1, 3), st.lists(st.tuples(st.integers(0, 10**6), st.sampled_from(b"0123 -.xevV\n")), max_size=3))
+def test_the_quick_way_answers_as_the_long_way_or_not_at_all(count: int, edits: list[tuple[int, int]]) -> None:
+    content = bytearray(text([np.random.default_rng(count).normal(size=(count, 3, 3))] * 2, "solid a") + b"\n")
+    for place, byte in edits:
+        content[place % len(content)] = byte
+    quick = _quick_corners(bytes(content))
+    assert quick is not None or edits
+    if quick is not None:
+        rows = [[float(token) for token in row] for _, row in _vertex_rows(bytes(content))]
+        np.testing.assert_array_equal(quick, np.array(rows).reshape(-1, 3))
+
+
 def test_both_forms_of_one_mesh_are_one_mesh() -> None:
     ball = trimesh.creation.icosphere(subdivisions=2)
     one, other = (
         parse_stl(ball.export(file_type="stl")),
         parse_stl(ball.export(file_type="stl_ascii").encode()),
     )
-    np.testing.assert_allclose(one.vertices, other.vertices, atol=1e-6)
-    np.testing.assert_allclose(one.vertices, ball.vertices[ball.faces].reshape(-1, 3), atol=1e-6)
+    np.testing.assert_allclose(one.vertices[one.corners], other.vertices[other.corners], atol=1e-6)
+    np.testing.assert_allclose(one.vertices[one.corners], ball.vertices[ball.faces].reshape(-1, 3), atol=1e-6)
+
+
+@given(st.integers(0, 2**32), st.integers(1, 9))
+def test_corners_at_equal_positions_are_one_vertex(seed: int, count: int) -> None:
+    rng = np.random.default_rng(seed)
+    corners = rng.integers(-1, 2, (count, 3, 3)) * rng.choice([-1.0, 1.0], (count, 3, 3))  # with zeros of both signs
+    soup = parse_stl(binary(corners))
+    np.testing.assert_array_equal(soup.vertices[soup.corners].reshape(-1, 3, 3), corners)
+    assert len(soup.vertices) == len(np.unique(corners.reshape(-1, 3), axis=0))
 
 
 @given(st.integers(1, 433))
@@ -100,7 +122,7 @@ CORNER = b"vertex 0 0 0\n"
         (
             b"solid\nfacet\nouter\n" + CORNER * 2 + b"vertex 0 x 0\nendloop\nendfacet\nendsolid",
             Reason.MALFORMED,
-            "STL",
+            "line 6: 'x' where a number is due",
         ),
     ],
 )

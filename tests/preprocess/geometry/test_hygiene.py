@@ -4,6 +4,7 @@ import csv
 import re
 from pathlib import Path
 
+import networkx
 import numpy as np
 import pytest
 import trimesh
@@ -193,6 +194,83 @@ def test_laws_of_cleaning(mesh: Mesh) -> None:
         report.faces,
         report.watertight,
     )
+
+
+def plain_report(mesh: Mesh) -> tuple[int, int, int, int, bool, bool]:
+    """Vertices, faces, duplicates, components, watertight and consistent of a mesh that `clean` left, pair by pair."""
+    low, high = mesh.vertices.min(axis=0), mesh.vertices.max(axis=0)
+    centred = mesh.vertices - (low + high) / 2
+    centred /= np.linalg.norm(centred, axis=1).max()
+    gaps = np.linalg.norm(centred[:, None] - centred, axis=2)
+    vertex_of = {}
+    for group in networkx.connected_components(networkx.Graph(np.argwhere(gaps <= 1e-9).tolist())):
+        vertex_of |= dict.fromkeys(group, min(group))
+    corners = [tuple(vertex_of[corner] for corner in face) for face in mesh.faces.tolist()]
+    whole = [face for face in corners if len(set(face)) == 3]
+    single = list({frozenset(face): face for face in reversed(whole)}.values())
+    uses: dict[frozenset[int], list[bool]] = {}
+    for face in single:
+        for start, end in zip(face, (*face[1:], face[0]), strict=True):
+            uses.setdefault(frozenset((start, end)), []).append(start < end)
+    return (
+        len({vertex for face in single for vertex in face}),
+        len(single),
+        len(whole) - len(single),
+        networkx.number_connected_components(networkx.Graph([tuple(edge) for edge in uses])),
+        len(uses) > 0 and all(len(ways) == 2 for ways in uses.values()),
+        all(abs(2 * sum(ways) - len(ways)) == len(ways) % 2 for ways in uses.values()),
+    )
+
+
+@settings(deadline=None, max_examples=200)
+@given(soups(), st.booleans(), st.integers(0, 2**32))
+def test_the_report_is_that_of_a_plain_implementation(mesh: Mesh, torn: bool, seed: int) -> None:
+    if torn:  # some corners are apart by less than the welding distance, some by more
+        mesh = soup(mesh)
+        rng = np.random.default_rng(seed)
+        extent = np.ptp(mesh.vertices, axis=0).max()
+        apart = rng.normal(size=mesh.vertices.shape) * rng.choice([0, 1e-11, 1e-7], (len(mesh.vertices), 1)) * extent
+        mesh = Mesh(mesh.vertices + apart, mesh.faces)
+    try:
+        cleaned, report = clean(mesh)
+    except InputRefused:
+        return
+    stated = (
+        report.vertices,
+        report.faces,
+        report.duplicate_faces,
+        report.components,
+        report.watertight,
+        report.winding_consistent,
+    )
+    assert stated == plain_report(cleaned)
+
+
+def test_close_vertices_are_found_wherever_they_lie() -> None:
+    # Pairs half the welding distance apart: so many that some lie on either side of a wall of any grid of cells.
+    rng = np.random.default_rng(0)
+    near = np.column_stack([(np.arange(20_000) + rng.uniform(0, 0.9, 20_000)) / 20_000 - 0.5, np.zeros((20_000, 2))])
+    base = np.array([[-0.6, -0.8, 0], [0.6, -0.8, 0], [0.6, 0.8, 0], [-0.6, 0.8, 0]])
+    vertices = np.concatenate([base, near, near + np.array([0.5e-9, 0, 0])])
+    apex = np.arange(4, len(vertices))
+    fan = np.column_stack([np.zeros_like(apex), np.ones_like(apex), apex])
+    report = clean(Mesh(vertices, np.concatenate([fan, [[0, 1, 2], [0, 2, 3]]])))[1]
+    assert (report.vertices, report.faces, report.duplicate_faces) == (20_004, 20_002, 20_000)
+
+
+def test_no_corner_of_a_sliver_is_special() -> None:
+    rng = np.random.default_rng(1)
+    ends = np.array([[-1.0, 0, 0], [1.0, 0, 0]])
+    kept = []
+    for height in np.spacing(1.0) * np.linspace(1, 30, 60):
+        tip = [rng.uniform(-0.1, 0.1), height, 0]
+        sliver = np.concatenate([[tip], ends])
+        for turn in range(3):
+            vertices = np.concatenate([np.roll(sliver, turn, axis=0), TRIANGLE])
+            kept.append(clean(Mesh(vertices, np.arange(6).reshape(2, 3)))[0].faces.shape[0])
+    verdicts = np.reshape(kept, (60, 3))
+    np.testing.assert_array_equal(verdicts, verdicts[:, :1].repeat(3, axis=1))
+    assert set(verdicts[:, 0]) == {1, 2}
 
 
 @pytest.mark.parametrize("name", REAL)

@@ -3,11 +3,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import trimesh
+from scipy.spatial import cKDTree
 from scipy.stats import chisquare, kstest
 
 from shapestore.errors import InputRefused, Reason
 from shapestore.preprocess.geometry.mesh import Mesh
-from shapestore.preprocess.geometry.sample import sample_surface
+from shapestore.preprocess.geometry.sample import _eliminate, sample_surface
 
 BUMPY = trimesh.creation.icosphere(subdivisions=1)
 BUMPY.vertices *= np.random.default_rng(5).uniform(0.5, 1.5, (len(BUMPY.vertices), 1))
@@ -69,6 +70,50 @@ def test_far_from_the_origin_samples_stay_on_the_surface() -> None:
     near = sample_surface(MESH, 500, np.random.default_rng(6))
     far = sample_surface(Mesh(MESH.vertices + offset, MESH.faces), 500, np.random.default_rng(6))
     np.testing.assert_allclose(far.points - offset, near.points, atol=1e-8)
+
+
+def test_blue_noise_is_what_eliminating_one_by_one_leaves() -> None:
+    candidates = sample_surface(MESH, 5 * 60, np.random.default_rng(7))
+    radius = np.sqrt(BUMPY.area / (2 * np.sqrt(3) * 60))
+    floor = 0.65 * radius * (1 - (1 / 5) ** 1.5)
+    gaps = np.linalg.norm(candidates.points[:, None] - candidates.points, axis=2)
+    weights = np.where(gaps < 2 * radius, (1 - np.maximum(gaps, 2 * floor) / (2 * radius)) ** 8, 0)
+    np.fill_diagonal(weights, 0)
+    left = np.arange(300)
+    while len(left) > 60:
+        left = np.delete(left, weights[np.ix_(left, left)].sum(axis=1).argmax())
+    samples = sample_surface(MESH, 60, np.random.default_rng(7), blue_noise=True)
+    np.testing.assert_array_equal(samples.points, candidates.points[left])
+    np.testing.assert_array_equal(samples.normals, candidates.normals[left])
+    np.testing.assert_array_equal(samples.faces, candidates.faces[left])
+
+
+def test_of_equal_points_the_first_is_eliminated() -> None:
+    left = _eliminate(np.zeros(7, np.int64), np.empty(0, np.int64), np.empty(0), 4)
+    np.testing.assert_array_equal(left, [2, 3, 4, 5])
+
+
+@pytest.mark.parametrize("count", [1, 2, 50, 2048])
+def test_points_of_blue_noise_keep_their_distance(count: int) -> None:
+    samples = sample_surface(MESH, count, np.random.default_rng(8), blue_noise=True)
+    assert len(samples.points) == len(samples.normals) == len(samples.faces) == count
+    again = sample_surface(MESH, count, np.random.default_rng(8), blue_noise=True)
+    np.testing.assert_array_equal(samples.points, again.points)
+    if count >= 50:
+        white = sample_surface(MESH, count, np.random.default_rng(8)).points
+        densest = 2 * np.sqrt(BUMPY.area / (2 * np.sqrt(3) * count))
+        nearest, nearest_white = (cKDTree(points).query(points, k=2)[0][:, 1] for points in (samples.points, white))
+        assert nearest.min() > 0.6 * densest > 3 * nearest_white.min()
+
+
+def test_blue_noise_covers_areas_alike() -> None:
+    drawn = np.bincount(
+        sample_surface(MESH, 5000, np.random.default_rng(9), blue_noise=True).faces, minlength=len(MESH.faces)
+    )
+    expected = BUMPY.area_faces / BUMPY.area * 5000
+    # White noise strays from the area by the square root of the number of points.
+    assert (np.abs(drawn - expected) < 0.6 * np.sqrt(expected) + 6).all()
+    assert len(sample_surface(MESH, 0, np.random.default_rng(9), blue_noise=True).points) == 0
 
 
 def test_a_mesh_without_area_is_refused() -> None:
