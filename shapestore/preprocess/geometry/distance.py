@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import igl
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.spatial import cKDTree
 
 from shapestore.errors import InputRefused, Reason
-from shapestore.preprocess.geometry.hygiene import refuse_unsafe
+from shapestore.preprocess.geometry.bvh import TriangleTree, finite_positions
 from shapestore.preprocess.geometry.mesh import Mesh
 from shapestore.preprocess.geometry.sample import sample_surface
 
@@ -16,8 +15,8 @@ from shapestore.preprocess.geometry.sample import sample_surface
 def surface_distance(mesh: Mesh, points: ArrayLike) -> NDArray[np.float32]:
     """Exact distance from each position to the nearest point of any triangle.
 
-    Computed in float64 over a bounding-volume tree. It has no sign: the same library's signed call scales
-    the magnitude by the winding number, which is wrong on every open mesh.
+    Computed in float64 by a `TriangleTree`. It has no sign: that is another question, and never one of the nearest
+    face alone where a mesh is open or doubled.
 
     Parameters
     ----------
@@ -34,15 +33,9 @@ def surface_distance(mesh: Mesh, points: ArrayLike) -> NDArray[np.float32]:
     Raises
     ------
     InputRefused
-        As `refuse_unsafe`; NOT_FINITE for a NaN or infinite position.
+        As `TriangleTree` and `finite_positions`.
     """
-    refuse_unsafe(mesh)
-    queries = _queries(points)
-    vertices = np.ascontiguousarray(mesh.vertices, dtype=np.float64)
-    faces = np.ascontiguousarray(mesh.faces, dtype=np.int64)
-    tree = igl.AABB()
-    tree.init(vertices, faces)
-    squared, _, _ = tree.squared_distance(vertices, faces, queries)
+    squared = TriangleTree(mesh.vertices, mesh.faces).squared_distance(points)
     return np.asarray(np.sqrt(squared), dtype=np.float32)
 
 
@@ -66,10 +59,10 @@ def cloud_distance(cloud: ArrayLike, points: ArrayLike) -> NDArray[np.float32]:
     InputRefused
         TOO_FEW_POINTS for an empty cloud; NOT_FINITE for NaN or infinite coordinates.
     """
-    reference = _queries(cloud)
+    reference = finite_positions(cloud)
     if len(reference) == 0:
         raise InputRefused(Reason.TOO_FEW_POINTS, "an empty cloud is at no distance")
-    distance, _ = cKDTree(reference).query(_queries(points))
+    distance, _ = cKDTree(reference).query(finite_positions(points))
     return np.asarray(distance, dtype=np.float32)
 
 
@@ -103,11 +96,3 @@ def sampled_surface_distance(
         As `sample_surface` and `cloud_distance`.
     """
     return cloud_distance(sample_surface(mesh, samples, rng).points, points)
-
-
-def _queries(points: ArrayLike) -> NDArray[np.float64]:
-    """Positions as contiguous float64, refused unless finite: native trees answer NaN with noise."""
-    positions = np.ascontiguousarray(points, dtype=np.float64)
-    if not np.isfinite(positions).all():
-        raise InputRefused(Reason.NOT_FINITE, "positions without a distance")
-    return positions

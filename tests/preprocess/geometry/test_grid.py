@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import trimesh
@@ -9,6 +11,8 @@ from hypothesis.extra.numpy import arrays
 from scipy.ndimage import map_coordinates
 
 from shapestore.errors import InputRefused, Reason
+from shapestore.preprocess.formats.mesh_file import read_mesh
+from shapestore.preprocess.geometry.distance import surface_distance
 from shapestore.preprocess.geometry.grid import (
     cell_centres,
     cloud_udf_grid,
@@ -17,7 +21,9 @@ from shapestore.preprocess.geometry.grid import (
     surface_udf_grid,
     trilinear,
 )
+from shapestore.preprocess.geometry.hygiene import clean
 from shapestore.preprocess.geometry.mesh import Mesh
+from shapestore.preprocess.geometry.normalise import box_frame
 
 CLOUD = arrays(np.float64, st.tuples(st.integers(1, 20), st.just(3)), elements=st.floats(-1, 1))
 SIZES = st.integers(1, 9)
@@ -59,6 +65,51 @@ def test_the_occupancy_field_is_the_distance_to_the_nearest_occupied_centre(
     field = edt_udf_grid(cloud, size, dilate)
     assert field.dtype == np.float32
     np.testing.assert_allclose(field.reshape(-1), expected, rtol=1e-6, atol=1e-9)
+
+
+def assert_cells_are_points(mesh: Mesh, size: int) -> None:
+    field = surface_udf_grid(mesh, size)
+    assert field.dtype == np.float32
+    np.testing.assert_array_equal(field, surface_distance(mesh, cell_centres(size)).reshape(size, size, size))
+
+
+@settings(deadline=None)
+@given(st.integers(0, 2**32), st.integers(1, 40), st.integers(1, 21), st.sampled_from([1e-3, 0.1, 1, 30]))
+def test_the_surface_field_has_the_bytes_of_scattered_distances(seed: int, faces: int, size: int, scale: float) -> None:
+    rng = np.random.default_rng(seed)
+    corners = rng.uniform(-1, 1, (faces, 1, 3)) + scale * rng.normal(size=(faces, 3, 3))
+    assert_cells_are_points(Mesh(corners.reshape(-1, 3), np.arange(3 * faces).reshape(-1, 3)), size)
+
+
+@settings(deadline=None, max_examples=20)
+@given(st.integers(0, 2**32), st.integers(6, 10))
+def test_mirrored_and_repeated_surfaces_whose_cells_have_several_nearest_faces(seed: int, size: int) -> None:
+    rng = np.random.default_rng(seed)
+    third = rng.integers(-2, 3, (12, 3)) / rng.choice([2, 3, 4])
+    vertices = np.concatenate([third * [x, y, z] for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)])
+    assert_cells_are_points(Mesh(vertices, np.arange(len(vertices)).reshape(-1, 3)), size)
+
+
+@pytest.mark.parametrize("subdivisions", [2, 4, 6])
+def test_crowded_blocks_are_cut_and_lose_nothing(subdivisions: int) -> None:
+    ball = trimesh.creation.icosphere(subdivisions=subdivisions, radius=0.4)
+    shifted = np.array(ball.vertices) + np.array([0.1, -0.2, 0.3])
+    assert_cells_are_points(Mesh(shifted, np.array(ball.faces, np.int64)), 37)
+
+
+@pytest.mark.slow
+def test_the_fields_of_all_real_meshes_have_the_bytes_of_scattered_distances(shared_data: Path) -> None:
+    count = 0
+    for path in sorted((shared_data / "mesh").rglob("*")):
+        if path.suffix.lower() not in {".obj", ".off", ".ply", ".stl", ".glb"}:
+            continue
+        try:
+            mesh, _ = clean(read_mesh(path)[0])
+        except InputRefused:  # lines and clouds without a face
+            continue
+        assert_cells_are_points(Mesh(box_frame(mesh.vertices).apply(mesh.vertices), mesh.faces), 64)
+        count += 1
+    assert count > 20
 
 
 def test_the_exact_fields_of_a_ball_and_of_a_point() -> None:
