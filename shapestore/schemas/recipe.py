@@ -135,7 +135,11 @@ class LabelsPart(Strict):
     undeclared: Literal["refuse", "background"] = "refuse"
     """What values (or masks) that no class declares are: an error, or background."""
     smoothing: NonNegativeFloat = 0.7
-    """Blur of a class mask before its surface is taken, voxels; thin classes are never blurred."""
+    """Blur of a class mask before its surface is taken, as a standard deviation in voxels (the root mean square of the
+    voxel's edges, the same distance along every axis); what it would wear away is not blurred."""
+    distance: Literal["surface", "edt"] = "surface"
+    """What signed distances measure: the exact class surfaces, or voxel centres by a pair of Euclidean distance
+    transforms a class (as in the VecSetX caches, for reproduction; their slope at the surface is 1.6)."""
 
     @model_validator(mode="after")
     def _classes_fit_scheme(self) -> Self:

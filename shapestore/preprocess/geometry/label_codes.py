@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from shapestore.kernel import kernel
+
 
 class ValueCodes(NamedTuple):
     """Codes of a map of values, and what had none."""
@@ -43,13 +45,39 @@ def codes_of_values(voxels: NDArray[np.integer[Any]], values: Sequence[int]) -> 
     ValueCodes
         In the memory order of `voxels`.
     """
-    codes = np.zeros_like(voxels, dtype=np.uint8)
-    rest = voxels != 0
-    for code, value in enumerate(values, start=1):
-        here = voxels == value
-        codes[here] = code
-        rest &= ~here
-    return ValueCodes(codes, tuple(np.unique(voxels[rest]).tolist()))
+    range_ = np.iinfo(voxels.dtype)
+    known = {value: code for code, value in enumerate(values, start=1) if range_.min <= value <= range_.max}
+    whole = voxels if voxels.flags.c_contiguous or voxels.flags.f_contiguous else np.ascontiguousarray(voxels)
+    codes = np.zeros_like(whole, dtype=np.uint8)
+    table = np.array(list(known), voxels.dtype), np.array(list(known.values()), np.uint8)
+    # Both arrays lie in one order in memory, and the order of the voxels is of no interest.
+    if _look_up(whole.ravel(order="K"), *table, codes.ravel(order="K")):
+        return ValueCodes(codes, ())
+    return ValueCodes(codes, tuple(np.unique(whole[(whole != 0) & (codes == 0)]).tolist()))
+
+
+@kernel
+def _look_up(
+    voxels: NDArray[np.integer[Any]],
+    values: NDArray[np.integer[Any]],
+    value_codes: NDArray[np.uint8],
+    codes: NDArray[np.uint8],
+) -> bool:
+    """Write the code of every voxel's value; returns whether all but 0 have one."""
+    complete = True
+    last, code = voxels[0], np.uint8(0)
+    for row in range(len(voxels)):
+        value = voxels[row]
+        if value == 0:
+            continue
+        if row == 0 or value != last:
+            last, code = value, np.uint8(0)
+            for place in range(len(values)):
+                if values[place] == value:
+                    code = value_codes[place]
+            complete = bool(complete and code > 0)
+        codes[row] = code
+    return complete
 
 
 def codes_of_masks(masks: Iterable[tuple[int, NDArray[np.bool_]]]) -> MaskCodes:

@@ -1,25 +1,39 @@
-"""Labelled samples of a label map: on the class surfaces, in the volume, and near the surfaces."""
+"""Labelled samples of a label map: on the class surfaces, and in the volume."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from shapestore.errors import InputRefused, Reason
-from shapestore.preprocess.geometry.label_sdf import LabelField
+from shapestore.preprocess.geometry.label_sdf import FieldValues
 from shapestore.preprocess.geometry.label_surface import ClassSurface
+from shapestore.preprocess.geometry.label_volume import LabelVolume, voxels_by_class
+from shapestore.preprocess.geometry.mesh import Mesh, double_areas
 from shapestore.preprocess.geometry.normalise import Frame
 from shapestore.preprocess.geometry.sample import sample_surface
 
-_HALVINGS: Final = 5
 _LARGEST_DRAW: Final = 65_536  # candidates at a time
 # Even the octahedron around a lone voxel takes one candidate in six; one in a hundred is a class that the field
 # does not hold.
 _WASTE: Final = 100
 _GRACE: Final = 10_000
+
+
+class SignedField(Protocol):
+    """A signed distance to all classes of a label map: `LabelField`, or `EdtField` for reproduction."""
+
+    codes: tuple[int, ...]
+    """Classes that the field holds, ascending."""
+
+    def labels(self, points: ArrayLike) -> NDArray[np.int8]:
+        """(n,) class at each normalised position, 0 outside all."""
+
+    def signed(self, points: ArrayLike) -> FieldValues:
+        """Signed distance and class at each normalised position."""
 
 
 class LabelledSurface(NamedTuple):
@@ -76,7 +90,7 @@ def surface_samples(
     InputRefused
         OVER_CAPACITY where the minima alone exceed `count`; otherwise as `sample_surface`.
     """
-    areas = np.array([_area(surface) for surface in surfaces])
+    areas = np.array([area(surface.mesh) for surface in surfaces])
     quotas = class_quotas(areas, count, per_class_minimum)
     drawn = [sample_surface(surface.mesh, int(n), rng) for surface, n in zip(surfaces, quotas, strict=True)]
     points = frame.apply(np.concatenate([samples.points for samples in drawn])).astype(np.float32)
@@ -87,10 +101,9 @@ def surface_samples(
 
 
 def volume_samples(
-    codes: NDArray[np.uint8],
-    affine: NDArray[np.float64],
+    volume: LabelVolume,
     frame: Frame,
-    field: LabelField,
+    field: SignedField,
     count: int,
     inside_ratio: float,
     per_class_minimum: int,
@@ -99,17 +112,16 @@ def volume_samples(
     """Draw positions inside the classes and outside of all, in an exact proportion.
 
     Inside: a random voxel of the class, a uniform position within it, taken if the field has that class there.
-    Outside: uniform in [-1, 1]^3, taken if the field is not negative. The field decides, so that the proportion
-    is that of `sdf < 0` and not that of a mask which differs from it at the surface.
+    Outside: uniform in [-1, 1]^3, taken if the field has no class there. The field decides, so that the proportion
+    is that of `sdf < 0` and not that of a mask which differs from it at the surface. Distances are computed for the
+    taken positions only.
 
     Parameters
     ----------
-    codes
-        (X, Y, Z) uint8 class of each voxel, 0 for background.
-    affine
-        (4, 4) float64, voxel index to world millimetres.
+    volume
+        The label map.
     frame
-        The `joint_frame` of the classes, which puts them all into the unit ball and so into the cube.
+        That of its surfaces, which puts all classes into the unit ball and so into the cube.
     field
         Of the same label map, in the same frame.
     count
@@ -124,7 +136,7 @@ def volume_samples(
     Returns
     -------
     LabelledSamples
-        Exactly `count` positions, shuffled.
+        Exactly `count` positions, shuffled. Memory: 8 bytes a voxel of the classes, and some 100 a position.
 
     Raises
     ------
@@ -132,74 +144,24 @@ def volume_samples(
         OVER_CAPACITY where the minima alone exceed the inside positions; TOO_FEW_POINTS where a class has next
         to no volume of its own in the field.
     ValueError
-        `inside_ratio` is out of range, or a class of the field has no voxel.
+        `inside_ratio` is out of range, or the classes of the field are not those of the label map.
     """
     if not 0 <= inside_ratio <= 1:
         raise ValueError(f"inside_ratio must be in [0, 1], got {inside_ratio}")
-    voxels = np.array([np.count_nonzero(codes == code) for code in field.codes])
-    if not voxels.all():
-        raise ValueError("the field has a class of which the label map has no voxel")
+    if field.codes != volume.present:
+        raise ValueError(f"the field has the classes {field.codes}, the label map has {volume.present}")
     inside = round(inside_ratio * count)
+    starts, voxels = voxels_by_class(volume)
+    quotas = class_quotas(volume.voxels[list(field.codes)], inside, per_class_minimum)
     parts = [
-        _inside(codes, affine, frame, field, code, int(quota), rng)
-        for code, quota in zip(field.codes, class_quotas(voxels, inside, per_class_minimum), strict=True)
+        _inside(volume, voxels[starts[code] : starts[code + 1]], frame, field, code, int(quota), rng)
+        for code, quota in zip(field.codes, quotas, strict=True)
     ]
     parts.append(
         _accepted(lambda n: rng.uniform(-1, 1, (n, 3)), field, 0, count - inside, "the cube outside of all classes")
     )
-    order = rng.permutation(count)
-    points, sdf, labels = (np.concatenate(arrays)[order] for arrays in zip(*parts, strict=True))
-    return LabelledSamples(points, sdf, labels)
-
-
-def near_samples(
-    surface: LabelledSurface, field: LabelField, sigma: float, rng: np.random.Generator
-) -> LabelledSamples:
-    """Move every surface point off its surface, one half outwards and the other inwards.
-
-    The offset is |N(0, sigma)| along the normal. Where the field does not have the intended sign there, because
-    the wall or the gap is thinner, the offset is halved until it has, at most five times. Where no offset has it
-    the full one stays: outwards from a wall that two classes share lies the other class.
-
-    Parameters
-    ----------
-    surface
-        Points of `surface_samples` in the frame of the field; their order must be random, as it is there.
-    field
-        Gives sign, distance and class.
-    sigma
-        Scale of the offsets, normalised units, > 0.
-    rng
-        Source of the draws: offsets, then sides.
-
-    Returns
-    -------
-    LabelledSamples
-        One position for each surface point and in the same order, clipped to [-1, 1].
-
-    Raises
-    ------
-    ValueError
-        `sigma` is not positive.
-    """
-    if not sigma > 0:
-        raise ValueError(f"sigma must be > 0, got {sigma}")
-    count = len(surface.points)
-    offset = np.abs(rng.normal(0, sigma, count))
-    inwards = rng.permutation(count) % 2 == 1
-    step = np.asarray(surface.normals * np.where(inwards, -offset, offset)[:, None], np.float64)
-    points = _moved(surface.points, step)
-    sdf, labels = field.signed(points)
-    missed = np.flatnonzero((sdf < 0) != inwards)
-    for _ in range(_HALVINGS):
-        step[missed] /= 2
-        closer = _moved(surface.points[missed], step[missed])
-        value = field.signed(closer)
-        met = (value.sdf < 0) == inwards[missed]
-        rows = missed[met]
-        points[rows], sdf[rows], labels[rows] = closer[met], value.sdf[met], value.labels[met]
-        missed = missed[~met]
-    return LabelledSamples(points, sdf, labels)
+    points = np.concatenate(parts)[rng.permutation(count)]
+    return LabelledSamples(points, *field.signed(points))
 
 
 def class_quotas(weights: ArrayLike, count: int, minimum: int) -> NDArray[np.int64]:
@@ -240,37 +202,36 @@ def class_quotas(weights: ArrayLike, count: int, minimum: int) -> NDArray[np.int
     return np.asarray(quotas + minimum, np.int64)
 
 
-def _area(surface: ClassSurface) -> float:
-    """Area of a class surface, square millimetres."""
-    a, b, c = np.moveaxis(surface.mesh.vertices[surface.mesh.faces], 1, 0)
-    return float(np.linalg.norm(np.cross(b - a, c - a), axis=1).sum() / 2)
+def area(mesh: Mesh) -> float:
+    """Area of a surface, in the square of its unit."""
+    return float(double_areas(mesh.vertices, mesh.faces).sum() / 2)
 
 
 def _inside(
-    codes: NDArray[np.uint8],
-    affine: NDArray[np.float64],
+    volume: LabelVolume,
+    voxels: NDArray[np.int64],
     frame: Frame,
-    field: LabelField,
+    field: SignedField,
     code: int,
     count: int,
     rng: np.random.Generator,
-) -> LabelledSamples:
+) -> NDArray[np.float32]:
     """Positions within voxels of one class at which the field has that class."""
-    voxels = np.flatnonzero(codes == code)
+    turn, shift = volume.affine[:3, :3].T, volume.affine[:3, 3]
 
     def draw(n: int) -> NDArray[np.float64]:
-        index = np.stack(np.unravel_index(voxels[rng.integers(len(voxels), size=n)], codes.shape), axis=1)
-        within = index + rng.uniform(-0.5, 0.5, (n, 3))
-        return frame.apply(np.asarray(within @ affine[:3, :3].T + affine[:3, 3]))
+        picked = voxels[rng.integers(len(voxels), size=n)]
+        index = np.stack(np.unravel_index(picked, volume.codes.shape), axis=1)
+        return frame.apply((index + rng.uniform(-0.5, 0.5, (n, 3))) @ turn + shift)
 
     return _accepted(draw, field, code, count, f"class {code}, which has {len(voxels)} voxels,")
 
 
 def _accepted(
-    draw: Callable[[int], NDArray[np.float64]], field: LabelField, code: int, count: int, where: str
-) -> LabelledSamples:
+    draw: Callable[[int], NDArray[np.float64]], field: SignedField, code: int, count: int, where: str
+) -> NDArray[np.float32]:
     """The first `count` of the drawn positions that have the label `code`."""
-    taken: list[LabelledSamples] = []
+    taken = [np.empty((0, 3), np.float32)]
     missing, drawn = count, 0
     while missing > 0:
         if drawn > _WASTE * count + _GRACE:
@@ -281,14 +242,6 @@ def _accepted(
         size = min(missing + missing // 4 + 16, _LARGEST_DRAW)  # most of the first draw is taken
         points = draw(size).astype(np.float32)
         drawn += size
-        sdf, labels = field.signed(points)
-        kept = np.flatnonzero(labels == code)[:missing]
-        taken.append(LabelledSamples(points[kept], sdf[kept], labels[kept]))
-        missing -= len(kept)
-    empty = LabelledSamples(np.empty((0, 3), np.float32), np.empty(0, np.float32), np.empty(0, np.int8))
-    return LabelledSamples(*(np.concatenate(arrays) for arrays in zip(empty, *taken, strict=True)))
-
-
-def _moved(points: NDArray[np.float32], step: NDArray[np.float64]) -> NDArray[np.float32]:
-    """Positions after a step, in the cube and in the precision in which they are kept."""
-    return np.asarray(np.clip(points + step, -1, 1), np.float32)
+        taken.append(points[field.labels(points) == code][:missing])
+        missing -= len(taken[-1])
+    return np.concatenate(taken)

@@ -2,25 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-import igl
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.spatial import cKDTree
 
-from shapestore.errors import InputRefused, Reason
-from shapestore.preprocess.geometry.hygiene import refuse_unsafe
-from shapestore.preprocess.geometry.label_surface import ClassSurface
+from shapestore.kernel import kernel
+from shapestore.preprocess.geometry.bvh import (
+    TriangleTree,
+    finite_positions,
+    flat,
+    foot,
+    morton_order,
+    nearest,
+    new_stack,
+)
+from shapestore.preprocess.geometry.bvh_tree import Tree
+from shapestore.preprocess.geometry.closed_mesh import pseudonormal
+from shapestore.preprocess.geometry.label_owners import MIXED, OwnerMap, rows_with
+from shapestore.preprocess.geometry.label_surface import ClassSurface, LabelSurfaces
 from shapestore.preprocess.geometry.normalise import Frame
+from shapestore.preprocess.geometry.triangle import squared_to
 
-_BATCH: Final = 32_768  # positions at a time; bounds the memory of a query, whatever its length
-_CELL_BITS: Final = 5  # cells along an axis of the cube, as a power of two
-_ROUNDING: Final = 1e-12  # above the error of a distance in float64, in normalised units
+_SMALLEST: Final = float(np.finfo(np.float32).tiny)  # a depth below it would round to the distance of the outside
+_MARGIN: Final = 1e-12  # above the relative rounding of a squared distance
+_APART: Final = 1024  # vertices of a class between two landmarks
 
 
 class FieldValues(NamedTuple):
-    """What the field is at n positions: `labels > 0` holds exactly where `sdf < 0`."""
+    """What a field is at n positions: `labels > 0` holds exactly where `sdf < 0`."""
 
     sdf: NDArray[np.float32]
     """(n,) signed distance to the nearest class, normalised units, negative inside."""
@@ -34,29 +45,53 @@ class LabelField:
     Each class has its exact signed distance, negative inside; the field is the least of them. On a wall that two
     classes share it is therefore 0, and it does not measure the distance to the outer surface of the union.
 
+    The voxels around a position tell which class it is inside of, unless a surface passes between them; there the
+    pseudonormals of the surfaces decide. One decision makes both the sign and the label.
+
     Parameters
     ----------
     surfaces
-        Closed, outward class surfaces, world millimetres, at least one; codes 1..127, ascending.
+        Of a label map with codes up to 127. The trees of their faces take about 250 bytes a face.
     frame
         Brings world positions into normalised coordinates.
 
     Raises
     ------
-    InputRefused
-        EMPTY_LABELS without surfaces; as `refuse_unsafe` for a mesh that native code must not see.
     ValueError
-        The codes are not ascending, or not codes of int8 labels.
+        A code that int8 labels do not hold.
     """
 
-    def __init__(self, surfaces: Sequence[ClassSurface], frame: Frame) -> None:
-        codes = [surface.code for surface in surfaces]
-        if not codes:
-            raise InputRefused(Reason.EMPTY_LABELS, "a field needs the surface of at least one class")
-        if codes != sorted(set(codes)) or codes[0] < 1 or codes[-1] > 127:
-            raise ValueError(f"class codes must ascend within 1 to 127, got {codes}")
-        self._classes = tuple(_ClassField(surface, frame) for surface in surfaces)
-        self.codes: tuple[int, ...] = tuple(codes)
+    def __init__(self, surfaces: LabelSurfaces, frame: Frame) -> None:
+        self.codes: tuple[int, ...] = tuple(surface.code for surface in surfaces.classes)
+        if self.codes[-1] > 127:
+            raise ValueError(f"labels hold codes up to 127, got {self.codes[-1]}")
+        self._owners = OwnerMap(surfaces, frame)
+        self._classes = tuple(_ClassDistance(surface, frame) for surface in surfaces.classes)
+        self._landmarks = cKDTree(np.concatenate([part.vertices[::_APART] for part in self._classes]))
+
+    def labels(self, points: ArrayLike) -> NDArray[np.int8]:
+        """The class at each position, as `signed` gives it, without distances where none is needed.
+
+        Parameters
+        ----------
+        points
+            (n, 3) finite positions, normalised coordinates.
+
+        Returns
+        -------
+        (n,) int8
+            0 outside all classes.
+
+        Raises
+        ------
+        InputRefused
+            NOT_FINITE for a NaN or infinite position.
+        """
+        positions = finite_positions(points)
+        labels = self._owners.cells(positions)
+        mixed = np.flatnonzero(labels == MIXED)
+        labels[mixed] = self._between(positions[mixed])[1]
+        return labels.view(np.int8)
 
     def signed(self, points: ArrayLike) -> FieldValues:
         """Signed distance and class at each position.
@@ -76,90 +111,108 @@ class LabelField:
         InputRefused
             NOT_FINITE for a NaN or infinite position.
         """
-        positions = np.ascontiguousarray(points, dtype=np.float64)
-        if not np.isfinite(positions).all():
-            raise InputRefused(Reason.NOT_FINITE, "positions without a distance")
-        sdf = np.empty(len(positions), np.float32)
-        labels = np.empty(len(positions), np.int8)
-        order = np.argsort(_cell_codes(positions), kind="stable")
-        for start in range(0, len(positions), _BATCH):
-            rows = order[start : start + _BATCH]
-            distance, nearest = self._nearest(positions[rows])
-            sdf[rows], labels[rows] = distance, nearest
-        # The sign that is kept decides: a distance may round to zero.
-        labels[~(sdf < 0)] = 0
-        return FieldValues(sdf, labels)
+        positions = finite_positions(points)
+        labels = self._owners.cells(positions)
+        squared = np.full(len(positions), np.inf)
+        mixed = np.flatnonzero(labels == MIXED)
+        for part in self._classes:
+            rows = np.flatnonzero(labels == part.code)
+            within = positions[rows]
+            squared[rows] = part.nearer(within, morton_order(within), squared[rows])
+        squared[mixed], labels[mixed] = self._between(positions[mixed])
+        outside = np.flatnonzero(labels == 0)
+        squared[outside] = self._to_union(positions[outside], squared[outside])
+        distance = np.sqrt(squared)
+        inside = labels > 0
+        distance[inside] = -np.maximum(distance[inside], _SMALLEST)
+        return FieldValues(distance.astype(np.float32), labels.view(np.int8))
 
-    def _nearest(self, points: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-        """Least signed distance over all classes, and the code of its class.
+    def _between(self, points: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.uint8]]:
+        """Squared distance and class where surfaces pass; outside of all, to the nearest of those that do."""
+        depth, gap = np.full(len(points), -1.0), np.full(len(points), np.inf)
+        labels = np.zeros(len(points), np.uint8)
+        corners = self._owners.corners(points)
+        for part in self._classes:
+            rows = rows_with(corners, part.code)
+            squared, inside = part.signed(points[rows])
+            deeper = inside & (squared > depth[rows])
+            depth[rows[deeper]], labels[rows[deeper]] = squared[deeper], part.code
+            gap[rows] = np.minimum(gap[rows], np.where(inside, np.inf, squared))
+        return np.where(labels > 0, depth, gap), labels
 
-        A class lies within its box, so its signed distance is nowhere less than that of the box. The classes are
-        asked in the order of that bound, each only where its bound does not exceed the best distance so far; and
-        a position inside one class needs no distance to a class that it is outside of.
-        """
-        bounds = np.stack([part.lower_bound(points) for part in self._classes]) - _ROUNDING
-        order = np.argsort(bounds, axis=0, kind="stable")
-        best = np.full(len(points), np.inf)
-        owner = np.full(len(points), 128, np.int64)
-        for place in range(len(self._classes)):
-            for number, part in enumerate(self._classes):
-                rows = np.flatnonzero((order[place] == number) & (bounds[number] <= best))
-                inside = part.contains(points[rows])
-                asked = inside | (best[rows] >= 0)
-                rows, inside = rows[asked], inside[asked]
-                distance = part.distance(points[rows]) * np.where(inside, -1.0, 1.0)
-                tie = (distance == best[rows]) & (part.code < owner[rows])
-                closer = (distance < best[rows]) | tie
-                best[rows[closer]] = distance[closer]
-                owner[rows[closer]] = part.code
-        return best, owner
+    def _to_union(self, points: NDArray[np.float64], bounds: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Squared distance to the nearest class, or the bound where that is less."""
+        # Far from all classes most of a search goes into finding out roughly how far.
+        roughly, _ = self._landmarks.query(points)
+        squared = np.minimum(bounds, roughly**2 * (1 + _MARGIN))
+        order = morton_order(points)
+        for part in self._classes:
+            squared = part.nearer(points, order, squared)
+        return squared
 
 
-class _ClassField:
-    """Exact signed distance to one closed surface, in normalised coordinates."""
+class _ClassDistance:
+    """Exact distance to one closed surface, in normalised coordinates."""
 
     def __init__(self, surface: ClassSurface, frame: Frame) -> None:
-        refuse_unsafe(surface.mesh)
         self.code = surface.code
-        self._vertices = np.ascontiguousarray(frame.apply(surface.mesh.vertices))
-        self._faces = np.ascontiguousarray(surface.mesh.faces, dtype=np.int64)
-        self._low, self._high = self._vertices.min(axis=0), self._vertices.max(axis=0)
-        self._tree = igl.AABB()
-        self._tree.init(self._vertices, self._faces)
-        self._winding = igl.FastWindingNumberBVH()
-        self._winding.init(self._vertices, self._faces)
+        self._solid = surface.solid
+        self.vertices = np.ascontiguousarray(frame.apply(surface.mesh.vertices))
+        self._tree: Tree = TriangleTree(self.vertices, surface.mesh.faces).arrays
 
-    def lower_bound(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
-        """(n,) signed distance to the bounding box, negative inside."""
-        beyond = np.maximum(self._low - points, points - self._high)
-        outside = np.linalg.norm(np.maximum(beyond, 0), axis=1)
-        return np.asarray(outside + np.minimum(beyond.max(axis=1), 0))
+    def nearer(
+        self, points: NDArray[np.float64], order: NDArray[np.int64], bounds: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        """(n,) squared distance of each position, or its bound where that is less; any order of search will do."""
+        return np.asarray(_nearer(self._tree, points, order, bounds))
 
-    def contains(self, points: NDArray[np.float64]) -> NDArray[np.bool_]:
-        """(n,) whether each position is inside, by the winding number; outside the box it need not be asked."""
-        inside = ((points > self._low) & (points < self._high)).all(axis=1)
-        boxed = np.flatnonzero(inside)
-        if len(boxed) > 0:  # native code is not asked about nothing
-            inside[boxed] = self._winding.winding_number(points[boxed]) > 0.5
-        return np.asarray(inside)
-
-    def distance(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
-        """(n,) exact unsigned distance to the surface."""
-        if len(points) == 0:
-            return np.empty(0)
-        squared, _, _ = self._tree.squared_distance(self._vertices, self._faces, points)
-        return np.asarray(np.sqrt(squared))
+    def signed(self, points: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+        """Squared distance of each position, and whether it is inside."""
+        mesh, solid = self._solid.mesh, self._solid
+        squared, inside = _signed(
+            self._tree, self.vertices, mesh.faces, solid.starts, solid.rings, points, morton_order(points)
+        )
+        return squared, inside
 
 
-def _cell_codes(points: NDArray[np.float64]) -> NDArray[np.int64]:
-    """(n,) Morton code of the cell of the cube that each position is in (Morton, IBM technical report, 1966).
+@kernel
+def _nearer(
+    tree: Tree, points: NDArray[np.float64], order: NDArray[np.int64], bounds: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Squared distances that are less than their bounds, else the bounds."""
+    squared = np.empty(len(points))
+    stack = new_stack(tree)
+    last = 0
+    for point in order:
+        x, y, z = points[point, 0], points[point, 1], points[point, 2]
+        start, row = squared_to(flat(tree, last), x, y, z), last
+        if start > bounds[point]:
+            start, row = bounds[point], -1
+        squared[point], row = nearest(tree, stack, x, y, z, start, row)
+        if row >= 0:
+            last = row
+    return squared
 
-    Neighbouring queries walk the same branches of the trees: in this order they take about half the time.
-    """
-    cells = 2**_CELL_BITS
-    index = np.clip(np.floor((points + 1) * (cells / 2)), 0, cells - 1).astype(np.int64)
-    codes = np.zeros(len(points), np.int64)
-    for bit in range(_CELL_BITS):
-        for axis in range(3):
-            codes |= ((index[:, axis] >> bit) & 1) << (3 * bit + axis)
-    return codes
+
+@kernel
+def _signed(
+    tree: Tree,
+    vertices: NDArray[np.float64],
+    faces: NDArray[np.int64],
+    starts: NDArray[np.int64],
+    rings: NDArray[np.int64],
+    points: NDArray[np.float64],
+    order: NDArray[np.int64],
+) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Squared distances, and which positions are inside."""
+    squared = np.empty(len(points))
+    inside = np.empty(len(points), np.bool_)
+    stack = new_stack(tree)
+    row = 0
+    for point in order:
+        x, y, z = points[point, 0], points[point, 1], points[point, 2]
+        squared[point], row = nearest(tree, stack, x, y, z, squared_to(flat(tree, row), x, y, z), row)
+        a, b, c, feature = foot(tree, row, x, y, z)
+        u, v, w = pseudonormal(vertices, faces, starts, rings, tree.faces[row], feature)
+        inside[point] = (x - a) * u + (y - b) * v + (z - c) * w < 0
+    return squared, inside

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from shapestore.preprocess.geometry.edt_field import EdtField
+from shapestore.preprocess.geometry.label_near import near_samples
 from shapestore.preprocess.geometry.label_samples import (
     LabelledSamples,
-    LabelledSurface,
-    near_samples,
+    SignedField,
     surface_samples,
     volume_samples,
 )
 from shapestore.preprocess.geometry.label_sdf import LabelField
-from shapestore.preprocess.geometry.label_surface import ClassSurface, class_surfaces, joint_frame
+from shapestore.preprocess.geometry.label_surface import LabelSurfaces, class_surfaces
+from shapestore.preprocess.geometry.label_volume import LabelVolume, label_volume
 from shapestore.preprocess.geometry.normalise import Frame
 from shapestore.preprocess.raw import RawLabelMap
 from shapestore.preprocess.records.computed import Computed
@@ -51,61 +52,61 @@ def from_label_map(raw: RawLabelMap, recipe: Recipe, seed: int) -> Computed:
     Raises
     ------
     InputRefused
-        EMPTY_LABELS where no class has a voxel; otherwise as `class_surface`, `surface_samples`, `volume_samples`.
+        EMPTY_LABELS where no class has a voxel; otherwise as `label_volume`, `class_surfaces`, `surface_samples`,
+        `volume_samples`.
     ValueError
         The map holds a code that the recipe has no class for.
     """
     part = _labels_part(recipe)
     if int(raw.codes.max(initial=0)) > len(part.names):
         raise ValueError(f"code {raw.codes.max()} in a map of {len(part.names)} classes")
-    # NIfTI has its first axis fastest: every search for the voxels of a class would reorder the whole map.
-    raw = replace(raw, codes=np.ascontiguousarray(raw.codes))
-    surfaces = class_surfaces(raw.codes, raw.affine, len(part.names), part.smoothing)
-    frame = joint_frame(surfaces)
-    arrays: Arrays = {"class_voxels": _class_voxels(surfaces, len(part.names))}
+    volume = label_volume(raw.codes, raw.affine)
+    surfaces = class_surfaces(volume, part.smoothing)
+    frame = surfaces.frame()
+    arrays: Arrays = {"class_voxels": volume.voxels[1 : len(part.names) + 1].astype(np.int32)}
     if recipe.surface is not None:
         arrays |= _surface(surfaces, frame, recipe.surface, seed)
     if recipe.volume is not None or recipe.near is not None:
-        field = LabelField(surfaces, frame)
+        field = _field(raw, surfaces, frame, part)
         if recipe.volume is not None:
-            arrays |= _volume(raw, frame, field, recipe.volume, seed)
+            arrays |= _volume(volume, frame, field, recipe.volume, seed)
         if recipe.near is not None:
             arrays |= _near(surfaces, frame, field, recipe.near, recipe.surface, seed)
     return Computed(arrays, frame, (*raw.notes, *_remarks(surfaces, part)))
 
 
-def _surface(surfaces: Sequence[ClassSurface], frame: Frame, part: SurfacePart, seed: int) -> Arrays:
-    samples = _on_surfaces(surfaces, frame, part.count, part.per_class_minimum, generator(seed, "surface"))
+def _field(raw: RawLabelMap, surfaces: LabelSurfaces, frame: Frame, part: LabelsPart) -> SignedField:
+    """The signed distance that the recipe names."""
+    return LabelField(surfaces, frame) if part.distance == "surface" else EdtField(raw.codes, raw.affine, frame)
+
+
+def _surface(surfaces: LabelSurfaces, frame: Frame, part: SurfacePart, seed: int) -> Arrays:
+    minimum = _affordable(part.per_class_minimum, part.count, len(surfaces.classes))
+    samples = surface_samples(surfaces.classes, frame, part.count, minimum, generator(seed, "surface"))
     return {"surface_points": samples.points, "surface_labels": samples.labels}
 
 
-def _volume(raw: RawLabelMap, frame: Frame, field: LabelField, part: VolumePart, seed: int) -> Arrays:
+def _volume(volume: LabelVolume, frame: Frame, field: SignedField, part: VolumePart, seed: int) -> Arrays:
     # The minimum is one of inside positions: the classes share only those.
     minimum = _affordable(part.per_class_minimum, round(part.inside_ratio * part.count), len(field.codes))
     rng = generator(seed, "volume")
-    return _named(
-        "vol", volume_samples(raw.codes, raw.affine, frame, field, part.count, part.inside_ratio, minimum, rng)
-    )
+    return _named("vol", volume_samples(volume, frame, field, part.count, part.inside_ratio, minimum, rng))
 
 
 def _near(
-    surfaces: Sequence[ClassSurface],
+    surfaces: LabelSurfaces,
     frame: Frame,
-    field: LabelField,
+    field: SignedField,
     part: NearPart,
     surface: SurfacePart | None,
     seed: int,
 ) -> Arrays:
     """Positions off surface points of their own, shared among the classes as the stored surface points are."""
-    rng = generator(seed, "near")
-    minimum = surface.per_class_minimum if surface is not None else 0
-    return _named("near", near_samples(_on_surfaces(surfaces, frame, part.count, minimum, rng), field, part.sigma, rng))
-
-
-def _on_surfaces(
-    surfaces: Sequence[ClassSurface], frame: Frame, count: int, minimum: int, rng: np.random.Generator
-) -> LabelledSurface:
-    return surface_samples(surfaces, frame, count, _affordable(minimum, count, len(surfaces)), rng)
+    asked = surface.per_class_minimum if surface is not None else 0
+    minimum = _affordable(asked, part.count, len(surfaces.classes))
+    return _named(
+        "near", near_samples(surfaces, frame, field, part.count, part.sigma, minimum, generator(seed, "near"))
+    )
 
 
 def _affordable(minimum: int, count: int, classes: int) -> int:
@@ -117,23 +118,15 @@ def _named(tag: str, samples: LabelledSamples) -> Arrays:
     return {f"{tag}_points": samples.points, f"{tag}_sdf": samples.sdf, f"{tag}_labels": samples.labels}
 
 
-def _class_voxels(surfaces: Sequence[ClassSurface], classes: int) -> NDArray[np.int32]:
-    """(C,) number of voxels of each class, 0 for the absent ones."""
-    voxels = np.zeros(classes, np.int32)
-    for surface in surfaces:
-        voxels[surface.code - 1] = surface.voxels
-    return voxels
-
-
-def _remarks(surfaces: Sequence[ClassSurface], part: LabelsPart) -> Iterator[str]:
+def _remarks(surfaces: LabelSurfaces, part: LabelsPart) -> Iterator[str]:
     """Which classes are absent, and which surfaces have the steps of their voxels."""
-    present = {surface.code for surface in surfaces}
+    present = {surface.code for surface in surfaces.classes}
     for code, name in enumerate(part.names, start=1):
         if code not in present:
             yield f"class absent: {name}"
-    for surface in surfaces:
-        if part.smoothing > 0 and not surface.smoothed:
-            yield f"surface of {part.names[surface.code - 1]}: mask not smoothed, it is too thin in places"
+    for surface in surfaces.classes:
+        if part.smoothing > 0 and surface.crisp == 1:
+            yield f"surface of {part.names[surface.code - 1]}: mask not smoothed, it is too thin"
 
 
 def _labels_part(recipe: Recipe) -> LabelsPart:

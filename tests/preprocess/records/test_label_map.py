@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from shapestore.errors import InputRefused, Reason
+from shapestore.preprocess.geometry.edt_field import EdtField
 from shapestore.preprocess.raw import RawLabelMap
 from shapestore.preprocess.records.build import build_record
 from shapestore.preprocess.records.label_map import from_label_map
@@ -157,8 +158,22 @@ def test_a_thin_class_is_not_smoothed_and_named() -> None:
     raw = two_balls()
     raw.codes[2:34, 20, 20] = 3
     notes = from_label_map(raw, recipe(3, surface=PARTS["surface"]), 0).notes
-    assert notes == ("surface of c3: mask not smoothed, it is too thin in places",)
+    assert notes == ("surface of c3: mask not smoothed, it is too thin",)
     assert from_label_map(raw, recipe(3, 0.0, surface=PARTS["surface"]), 0).notes == ()
+
+
+def test_the_named_mode_measures_between_voxels() -> None:
+    raw = two_balls()
+    labels = {"scheme": "mapping", "classes": {"c1": 1, "c2": 2}, "distance": "edt"}
+    made_by = Recipe.model_validate({"input": ["label_map"], "labels": labels, **PARTS})
+    edt, true = record(raw, made_by).arrays, record(raw, recipe(**PARTS)).arrays
+    assert edt["surface_points"].tobytes() == true["surface_points"].tobytes()
+    assert np.bincount(edt["vol_labels"])[0] == np.bincount(true["vol_labels"])[0]
+    computed = from_label_map(raw, made_by, 0)
+    field = EdtField(raw.codes, raw.affine, computed.frame)
+    for tag in ("vol", "near"):
+        assert np.array_equal(field.signed(computed.arrays[f"{tag}_points"]).sdf, computed.arrays[f"{tag}_sdf"])
+    assert not np.array_equal(edt["near_sdf"], true["near_sdf"])
 
 
 def test_a_map_without_classes_is_refused() -> None:
