@@ -49,7 +49,7 @@ def _distance(name: str, text: str, needs: str, compute: Callable[[NDArray[Any],
         for family in schema.families:
             if isinstance(family, QueryPool) and family.points.name == "pt_xyz_pool":
                 added = distance_spec(name, family.points.shape[0], text)
-                family = QueryPool(points=family.points, distances=(*family.distances, added))
+                family = family.model_copy(update={"distances": (*family.distances, added)})
             families.append(family)
         return StoreSchema(families=tuple(families))
 

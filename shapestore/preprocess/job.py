@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from shapestore.errors import Reason, StoppedEarly
-from shapestore.preprocess.compute import Job, compute_part, failed_entry
+from shapestore.preprocess.compute import Job, compute_part, compute_row, failed_entry
 from shapestore.preprocess.history import describe_run
 from shapestore.preprocess.plan import PLAN, Plan, PlannedItem
 from shapestore.preprocess.workers import POLL_SECONDS, TASKS_PER_SLOT, TaskDied, Workers
@@ -125,6 +125,9 @@ class Coordinator:
             self._report(self._progress)
             for number in list(self._groups):
                 self._seal_if_complete(number)
+            if (piece := next(todo, None)) is not None:
+                self._again.append(piece)
+                self._workers.rehearse(self._interrupted, compute_row, self._job, piece[1][0])
             try:
                 while True:
                     self._submit(todo)

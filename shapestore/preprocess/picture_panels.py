@@ -140,7 +140,9 @@ def panels_of(shape: Shape, name: str) -> Panels:
         return label_panels(shape, family)
     if isinstance(family, LabelCounts):
         return count_panels(shape, family)
-    return grid_panels(shape, family)
+    if isinstance(family, UdfGrid | SdfGrid | OccupancyGrid):
+        return grid_panels(shape, family)
+    raise UsageError(f"{name} is one value a row: see it with shapestore show.")
 
 
 def points_panels(shape: Shape, family: Points, asked: ArraySpec | None) -> Panels:

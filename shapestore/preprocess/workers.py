@@ -6,9 +6,12 @@ import logging
 import os
 import signal
 import tempfile
+import time
 from abc import ABC, abstractmethod
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, suppress
+from importlib import import_module
 from queue import Empty, SimpleQueue
 from types import TracebackType
 from typing import Any, Self
@@ -49,6 +52,14 @@ class Workers(ABC):
     """Tasks that can run at once."""
 
     @abstractmethod
+    def rehearse(self, interrupted: Callable[[], bool], function: Callable[..., Any], *arguments: Any) -> None:
+        """Run a task once on every machine, and throw away what comes of it.
+
+        It leaves the kernels that it compiled in the machine's cache: else each of the machine's workers would compile
+        them all when it starts.
+        """
+
+    @abstractmethod
     def submit(self, key: Task, function: Callable[..., Any], *arguments: Any) -> None:
         """Start a task."""
 
@@ -72,6 +83,9 @@ class InProcess(Workers):
 
     def __init__(self) -> None:
         self._waiting: list[tuple[Task, Callable[..., Any], tuple[Any, ...]]] = []
+
+    def rehearse(self, interrupted: Callable[[], bool], function: Callable[..., Any], *arguments: Any) -> None:
+        """Nothing: this process has nobody to share with."""
 
     def submit(self, key: Task, function: Callable[..., Any], *arguments: Any) -> None:
         """Remember the task."""
@@ -146,6 +160,24 @@ class DaskWorkers(Workers):
             future.cancel()
         self._stack.__exit__(kind, error, trace)
 
+    def rehearse(self, interrupted: Callable[[], bool], function: Callable[..., Any], *arguments: Any) -> None:
+        """Run the task on one worker of each machine that has several; the others import what it needs meanwhile."""
+        machines = defaultdict(list)
+        for address, worker in self._client.scheduler_info(n_workers=-1)["workers"].items():
+            machines[worker["host"]].append(address)
+        running = []
+        for chosen, *others in filter(lambda workers: len(workers) > 1, machines.values()):
+            running.append(self._client.submit(function, *arguments, pure=False, **_preferring(chosen)))
+            running += [
+                self._client.submit(import_module, function.__module__, pure=False, **_preferring(other))
+                for other in others
+            ]
+        # What goes wrong here goes wrong again where it counts.
+        while not all(future.done() for future in running) and not interrupted():
+            time.sleep(POLL_SECONDS / 10)
+        for future in running:
+            future.cancel()
+
     def submit(self, key: Task, function: Callable[..., Any], *arguments: Any) -> None:
         """Send the task to the cluster."""
         future = self._client.submit(function, *arguments, pure=False)
@@ -184,6 +216,11 @@ def run_all(
 def available_cores() -> int:
     """Cores that this process may use."""
     return len(os.sched_getaffinity(0))
+
+
+def _preferring(address: str) -> dict[str, Any]:
+    """Where a task should run, but need not: its worker may die."""
+    return {"workers": [address], "allow_other_workers": True}
 
 
 def _result(future: Any) -> Any:

@@ -47,7 +47,7 @@ def _nepa(part: CachePart) -> Iterator[AnyFamily]:
         packed = part.half_grids == "packed"
         yield UdfGrid(grid=grid_spec("udf_grid", shapes["udf_grid"][0], "float16" if packed else "float32"))
     if "occ_grid" in shapes:
-        yield OccupancyGrid(grid=occupancy_spec("occ_grid", shapes["occ_grid"][0]))
+        yield OccupancyGrid(grid=occupancy_spec("occ_grid", shapes["occ_grid"][0], "cells that pc_xyz occupies"))
     if "ray_o_pool" in shapes:
         yield _nepa_rays(part)
 

@@ -36,6 +36,8 @@ class PointsPart(Strict):
 
     count: PositiveInt = 2048
     """Points of a shape: sampled from a mesh by area, or drawn from a cloud without replacement."""
+    blue_noise: bool = False
+    """Thin out more samples of a mesh until none are close to each other, instead of drawing each on its own."""
     normals: bool = True
     """Keep unit normals; a cloud without them is then refused."""
     fps_order: NonNegativeInt = 2048
@@ -66,6 +68,8 @@ class QueriesPart(Strict):
     """What `pt_dist_pool` measures: the exact surface, samples of it (NEPA-3D's `kdtree` mode), or the cloud."""
     reference_points: PositiveInt = 8192
     """Surface samples of the `sampled` mode."""
+    signed: bool = False
+    """Also keep the exact signed distance to the surface, negative inside, as `pt_sdf_pool`."""
     cloud_distance: bool = True
     """Also keep the distance to the nearest of `pc_xyz`, as `pt_dist_pc_pool`."""
     grid_distance: bool = True
@@ -82,17 +86,21 @@ class QueriesPart(Strict):
 
 
 class GridPart(Strict):
-    """Grids over the cube: `udf_grid`, `occ_grid`."""
+    """Grids over the cube: `udf_grid`, `sdf_grid`, `occ_grid`, `solid_grid`."""
 
     size: PositiveInt = 64
     """Cells along each axis."""
     udf: Literal["surface", "cloud", "occupancy"] = "surface"
     """What the unsigned distance measures: the exact surface, the nearest of `pc_xyz`, or the nearest occupied cell (as
     in the NEPA-3D caches, for reproduction)."""
+    signed: bool = False
+    """Also keep the exact signed distance to the surface, negative inside, as `sdf_grid`."""
+    solid: bool = False
+    """Also keep the cells whose centre is inside the shape, as `solid_grid`."""
     dilate: NonNegativeInt = 1
     """Dilations of the occupied cells."""
     occupancy: bool = True
-    """Keep the occupied cells, as `occ_grid`."""
+    """Keep the cells that `pc_xyz` occupies, as `occ_grid`."""
 
 
 class RaysPart(Strict):
@@ -268,6 +276,17 @@ class Recipe(Strict):
         """Sha256 of the canonical content: equal digests make equal stores from equal inputs."""
         return digest(self.canonical())
 
+    @property
+    def mesh_only(self) -> bool:
+        """Whether every row comes from a mesh, so that what a mesh is like can be an array."""
+        return self.input == ("mesh",)
+
+    @property
+    def needs_sign(self) -> bool:
+        """Whether an array tells inside from outside of a mesh."""
+        grid, queries = self.grid, self.queries
+        return (grid is not None and (grid.signed or grid.solid)) or (queries is not None and queries.signed)
+
     @model_validator(mode="after")
     def _parts_fit_together(self) -> Self:
         """Every part has the parts that it builds on, and an input that it can be computed from."""
@@ -279,7 +298,8 @@ class Recipe(Strict):
     def _contradictions(self) -> list[tuple[bool, str]]:
         queries, rays, grid = self.queries, self.rays, self.grid
         needs_mesh = (rays is not None and rays.mesh) or (grid is not None and grid.udf == "surface")
-        needs_mesh |= queries is not None and queries.distance != "cloud"
+        needs_mesh |= (queries is not None and queries.distance != "cloud") or self.needs_sign
+        needs_mesh |= self.points is not None and self.points.blue_noise
         samples = [part for part in (self.surface, self.volume, self.near) if part is not None]
         computed = [self.points, queries, grid, rays, self.labels, *samples]
         return [
@@ -291,7 +311,14 @@ class Recipe(Strict):
             ),
             (queries is not None and queries.grid_distance and grid is None, "`queries.grid_distance` needs `grid`"),
             (rays is not None and not (rays.mesh or rays.cloud), "`rays` needs `mesh` or `cloud` to hit"),
-            (needs_mesh and set(self.input) != {"mesh"}, "surface distances and mesh rays need `input: [mesh]`"),
+            (
+                needs_mesh and not self.mesh_only,
+                "surface distances, signs, blue noise and mesh rays need `input: [mesh]`",
+            ),
+            (
+                queries is not None and queries.signed and queries.distance != "surface",
+                "`queries.signed` needs `queries.distance: surface`",
+            ),
             (("label_map" in self.input) != (self.labels is not None), "`labels` and `input: [label_map]` go together"),
             (bool(samples) and self.labels is None, "`surface`, `volume` and `near` need `labels`"),
             ("label_map" in self.input and not samples, "nothing to compute: add `surface`, `volume` or `near`"),

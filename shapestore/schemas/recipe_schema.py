@@ -16,6 +16,7 @@ from shapestore.schemas.families import (
     Points,
     QueryPool,
     RayPool,
+    SdfGrid,
     UdfGrid,
 )
 from shapestore.schemas.recipe import LabelsPart, PointsPart, QueriesPart, RaysPart, Recipe
@@ -23,11 +24,13 @@ from shapestore.schemas.specs import (
     distance_spec,
     grid_spec,
     label_codes,
+    mesh_facts,
     occupancy_spec,
     order_family,
     points_spec,
     ray_returns,
     sample_family,
+    sign_facts,
 )
 from shapestore.schemas.store_schema import StoreSchema
 
@@ -77,12 +80,21 @@ def _families(recipe: Recipe) -> Iterator[AnyFamily]:
         yield from _queries(recipe.queries)
     if recipe.grid is not None:
         yield UdfGrid(grid=grid_spec("udf_grid", recipe.grid.size))
+        if recipe.grid.signed:
+            yield SdfGrid(grid=grid_spec("sdf_grid", recipe.grid.size, signed=True))
         if recipe.grid.occupancy:
-            yield OccupancyGrid(grid=occupancy_spec("occ_grid", recipe.grid.size))
+            yield OccupancyGrid(grid=occupancy_spec("occ_grid", recipe.grid.size, "cells that pc_xyz occupies"))
+        if recipe.grid.solid:
+            what = "cells whose centre is inside the shape"
+            yield OccupancyGrid(grid=occupancy_spec("solid_grid", recipe.grid.size, what))
     if recipe.rays is not None:
         yield _rays(recipe.rays)
     if recipe.labels is not None:
         yield from _label_samples(recipe, recipe.labels)
+    if recipe.mesh_only:
+        yield mesh_facts()
+    if recipe.needs_sign:
+        yield sign_facts()
 
 
 def _points(part: PointsPart) -> Iterator[AnyFamily]:
@@ -112,8 +124,11 @@ def _queries(part: QueriesPart) -> Iterator[AnyFamily]:
         distances.append(distance_spec("pt_dist_pc_pool", part.count, "distance to the nearest of pc_xyz"))
     if part.grid_distance:
         distances.append(distance_spec("pt_dist_udf_pool", part.count, "distance read from udf_grid, trilinear"))
+    signed = distance_spec("pt_sdf_pool", part.count, "signed distance to the surface, negative inside")
     yield QueryPool(
-        points=points_spec("pt_xyz_pool", part.count, "query_pool", "query positions"), distances=tuple(distances)
+        points=points_spec("pt_xyz_pool", part.count, "query_pool", "query positions"),
+        distances=tuple(distances),
+        signed=signed if part.signed else None,
     )
     if part.fps_order:
         yield order_family("pt_fps_order", "pt_xyz_pool", part.count, part.fps_order)

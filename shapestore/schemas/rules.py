@@ -167,6 +167,30 @@ def non_negative(array: str, count: str | None = None) -> Rule:
     )
 
 
+def share(array: str) -> Rule:
+    """A part of a whole lies within 0 and 1."""
+    return Rule(
+        "share",
+        (array,),
+        "a share of 0 to 1",
+        "as distance from that range",
+        "Compute it again: it is no share.",
+        lambda rows: np.abs(rows[array].astype(np.float64) - np.clip(rows[array], 0, 1)),
+    )
+
+
+def differs_in_sign_only(signed: str, unsigned: str) -> Rule:
+    """A signed distance has the magnitude of the unsigned one."""
+    return Rule(
+        "differs-in-sign-only",
+        (signed, unsigned),
+        f"the magnitudes of {unsigned}",
+        "values of another magnitude",
+        "Take magnitude and sign from the same surface.",
+        lambda rows: _per_row(np.abs(rows[signed]) != rows[unsigned], rows, None),
+    )
+
+
 def hit_has_depth(hit: str, depth: str) -> Rule:
     """A ray that hits has a finite depth t >= 0."""
     return Rule(

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 from shapestore.schemas.array import ArraySpec, Code, DType, Kind
-from shapestore.schemas.families import FpsOrder, RayReturns, SdfSamples
+from shapestore.schemas.families import FpsOrder, MeshFacts, RayReturns, SdfSamples, SignFacts
+
+SIGN_METHODS = tuple(Code(value=i, name=name) for i, name in enumerate(("winding", "visibility", "escape")))
+"""Ways to tell inside from outside, by the names that the geometry gives them."""
+
+_NO_YES = (Code(value=0, name="no"), Code(value=1, name="yes"))
 
 CELL_CENTRES = "indices are (x, y, z); cell i has its centre at -1 + (i + 0.5) * 2 / {size} on every axis"
 
@@ -46,21 +51,21 @@ def order_family(name: str, pool: str, pool_size: int, length: int) -> FpsOrder:
     return FpsOrder(order=spec, pool_size=pool_size)
 
 
-def grid_spec(name: str, size: int, dtype: DType = "float32", kind: Kind = "packed") -> ArraySpec:
-    """(size, size, size) unsigned distances."""
+def grid_spec(name: str, size: int, dtype: DType = "float32", kind: Kind = "packed", signed: bool = False) -> ArraySpec:
+    """(size, size, size) distances, unsigned or negative inside."""
     return ArraySpec(
         name=name,
         dims=("x", "y", "z"),
         shape=(size, size, size),
         dtype=dtype,
         kind=kind,
-        long_name="unsigned distance at cell centres",
-        role="udf_grid",
+        long_name=f"{'signed distance, negative inside,' if signed else 'unsigned distance'} at cell centres",
+        role="sdf_grid" if signed else "udf_grid",
         comment=CELL_CENTRES.format(size=size),
     )
 
 
-def occupancy_spec(name: str, size: int) -> ArraySpec:
+def occupancy_spec(name: str, size: int, what: str) -> ArraySpec:
     """(size, size, size) uint8, 1 where occupied."""
     return ArraySpec(
         name=name,
@@ -68,10 +73,48 @@ def occupancy_spec(name: str, size: int) -> ArraySpec:
         shape=(size, size, size),
         dtype="uint8",
         kind="packed",
-        long_name="cells that pc_xyz occupies",
+        long_name=what,
         role="occupancy_grid",
         codes=(Code(value=0, name="free"), Code(value=1, name="occupied")),
         comment=CELL_CENTRES.format(size=size),
+    )
+
+
+def mesh_facts() -> MeshFacts:
+    """`mesh_*`: what the raw mesh is like."""
+    counts = {
+        "mesh_vertices": "vertices in use after welding",
+        "mesh_faces": "faces after welding, each once",
+        "mesh_components": "groups of faces that share vertices",
+        "mesh_dropped_faces": "raw faces without area",
+        "mesh_duplicate_faces": "raw faces that repeat another one, in either winding",
+    }
+    flags = {
+        "mesh_watertight": "every edge has exactly two faces",
+        "mesh_winding_consistent": "faces agree on inside and outside at every edge",
+    }
+    volume = "signed volume in cubed raw units, > 0 for outward faces"
+    return MeshFacts(
+        counts=tuple(_fact(name, "int32", text, "mesh_facts") for name, text in counts.items()),
+        flags=tuple(_fact(name, "uint8", text, "mesh_facts", _NO_YES) for name, text in flags.items()),
+        volume=_fact("mesh_volume", "float64", volume, "mesh_facts"),
+    )
+
+
+def sign_facts() -> SignFacts:
+    """`sign_method`, `sign_confidence`: how inside was told from outside."""
+    return SignFacts(
+        method=_fact("sign_method", "uint8", "how inside was told from outside", "sign_facts", SIGN_METHODS),
+        confidence=_fact(
+            "sign_confidence", "float32", "share of test positions on which independent methods agree", "sign_facts"
+        ),
+    )
+
+
+def _fact(name: str, dtype: DType, long_name: str, role: str, codes: tuple[Code, ...] = ()) -> ArraySpec:
+    """One value a row."""
+    return ArraySpec(
+        name=name, dims=(), shape=(), dtype=dtype, kind="index", long_name=long_name, role=role, codes=codes
     )
 
 

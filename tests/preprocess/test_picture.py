@@ -90,7 +90,7 @@ def every_family() -> StoreSchema:
             ),
             UdfGrid(grid=grid_spec("udf_grid", CELLS)),
             SdfGrid(grid=sdf_grid),
-            OccupancyGrid(grid=occupancy_spec("occ_grid", CELLS)),
+            OccupancyGrid(grid=occupancy_spec("occ_grid", CELLS, "cells")),
             sample_family("surface", COUNT, CODES),
             sample_family("volume", COUNT, CODES),
             sample_family("near", COUNT, CODES, counted=True),
@@ -247,7 +247,7 @@ def test_samples_without_a_filled_entry_are_drawn(store: Store, tmp_path: Path) 
 def test_a_constant_grid_is_drawn(tmp_path: Path) -> None:
     for size in (1, 4):
         families = StoreSchema(
-            families=(UdfGrid(grid=grid_spec("udf_grid", size)), OccupancyGrid(grid=occupancy_spec("o", size)))
+            families=(UdfGrid(grid=grid_spec("udf_grid", size)), OccupancyGrid(grid=occupancy_spec("o", size, "cells")))
         )
         arrays = {"udf_grid": np.zeros((size,) * 3, np.float32), "o": np.zeros((size,) * 3, np.uint8)}
         flat = make_store(tmp_path / f"flat_{size}.zarr", families, arrays=lambda row, made=arrays: made)

@@ -45,6 +45,14 @@ ARRAYS: dict[str, dict[str, tuple[str, tuple[int, ...], str]]] = {
         "ray_hit_pc_pool": ("uint8", (8000,), "mapped"),
         "ray_t_pc_pool": ("float32", (8000,), "mapped"),
         "ray_n_pc_pool": ("float32", (8000, 3), "mapped"),
+        "mesh_vertices": ("int32", (), "index"),
+        "mesh_faces": ("int32", (), "index"),
+        "mesh_components": ("int32", (), "index"),
+        "mesh_dropped_faces": ("int32", (), "index"),
+        "mesh_duplicate_faces": ("int32", (), "index"),
+        "mesh_watertight": ("uint8", (), "index"),
+        "mesh_winding_consistent": ("uint8", (), "index"),
+        "mesh_volume": ("float64", (), "index"),
     },
     "cardiac-sdf": {
         "class_voxels": ("int32", (10,), "mapped"),
@@ -88,6 +96,19 @@ SWITCHES = {
     ("rays=null",): {name for name in ARRAYS["nepa-shapenet"] if name.startswith("ray_")},
     ("queries=null",): {name for name in ARRAYS["nepa-shapenet"] if name.startswith("pt_")},
 }
+
+
+SIGNED = {
+    ("grid.signed=true",): {"sdf_grid"},
+    ("grid.solid=true",): {"solid_grid"},
+    ("queries.signed=true",): {"pt_sdf_pool"},
+}
+
+
+@pytest.mark.parametrize(("settings", "added"), SIGNED.items(), ids=[keys[0] for keys in SIGNED])
+def test_whatever_has_a_sign_brings_how_the_sign_was_found(settings: tuple[str, ...], added: set[str]) -> None:
+    schema = schema_of(load_recipe("nepa-shapenet", settings))
+    assert schema.by_name.keys() - ARRAYS["nepa-shapenet"] == added | {"sign_method", "sign_confidence"}
 
 
 @pytest.mark.parametrize(("settings", "gone"), SWITCHES.items(), ids=[keys[0] for keys in SWITCHES])
@@ -135,6 +156,9 @@ CONTRADICTIONS: dict[str, dict[str, Any]] = {
     "grid distance without a grid": MESH | {"queries": {}},
     "rays that hit nothing": MESH | {"grid": {}, "rays": {"mesh": False, "cloud": False}},
     "surface distance of clouds": {"input": ["cloud"], "points": {}, "queries": {"grid_distance": False}},
+    "signs of clouds": {"input": ["cloud"], "points": {}, "grid": {"udf": "cloud", "solid": True}},
+    "blue noise of clouds": {"input": ["mesh", "cloud"], "points": {"blue_noise": True}},
+    "signs of sampled distances": MESH | {"grid": {}, "queries": {"signed": True, "distance": "sampled"}},
     "a surface grid of clouds": {"input": ["mesh", "cloud"], "points": {}, "grid": {}},
     "label maps without labels": {"input": ["label_map"], "surface": {}},
     "labels of meshes": MESH | {"labels": {}},
@@ -165,7 +189,7 @@ def test_a_recipe_that_contradicts_itself_is_refused(values: dict[str, Any]) -> 
 
 
 def test_a_cache_is_adopted_with_all_its_arrays() -> None:
-    shapes = {name: shape for name, (_, shape, _) in ARRAYS["nepa-shapenet"].items()}
+    shapes = {name: shape for name, (_, shape, kind) in ARRAYS["nepa-shapenet"].items() if kind != "index"}
     cache = Recipe.model_validate({"input": ["cache"], "cache": {"layout": "nepa-mesh", "shapes": shapes}})
     adopted = schema_of(cache)
     assert {spec.name: spec.shape for spec in adopted.arrays} == shapes

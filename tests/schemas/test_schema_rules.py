@@ -72,6 +72,15 @@ def count_naive(rows: Rows, i: int) -> bool:
     return 0 <= int(rows["v"][i]) <= 4
 
 
+def share_naive(rows: Rows, i: int) -> bool:
+    return 0 <= float(rows["v"][i]) <= 1
+
+
+def sign_only_naive(rows: Rows, i: int) -> bool:
+    pairs = zip(rows["v"][i].tolist(), rows["distance"][i].tolist(), strict=True)
+    return all(value in (distance, -distance) and distance >= 0 for value, distance in pairs)
+
+
 def floats(*shape: int) -> st.SearchStrategy[NDArray[Any]]:
     """Float32 around the limits of the rules, with what must not occur."""
     near_one = [1.0, -1.0, 1 + 2**-23, 1 + 2**-20, 1 + 2**-19, -1 - 2**-18, 0.999995, 1.00002]
@@ -190,6 +199,16 @@ CASES = {
         codes_naive,
         lambda n: {"v": ints(np.int8, n, 4), "count": ints(np.int32, n)},
         {"v": np.array([[1, 0, 1, 0]], np.int8), "count": np.array([1], np.int32)},
+    ),
+    "share": Case(rules.share("v"), share_naive, lambda n: {"v": floats(n)}, {"v": np.array([1.0000001], np.float32)}),
+    "differs-in-sign-only": Case(
+        rules.differs_in_sign_only("v", "distance"),
+        sign_only_naive,
+        lambda n: {
+            "v": hnp.arrays(np.float32, (n, 4), elements=st.sampled_from([0.5, -0.5, 0.0, -0.0, 0.25, math.nan])),
+            "distance": hnp.arrays(np.float32, (n, 4), elements=st.sampled_from([0.5, 0.0, 0.25, math.nan])),
+        },
+        {"v": np.array([[0, -2, 1, 0]], np.float32), "distance": np.array([[0, 2, 1.5, 0]], np.float32)},
     ),
     "count-within": Case(
         rules.count_within("v", 4), count_naive, lambda n: {"v": ints(np.int32, n)}, {"v": np.array([5], np.int32)}

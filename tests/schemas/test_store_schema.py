@@ -15,23 +15,27 @@ from shapestore.schemas.families import (
     FpsOrder,
     LabelCounts,
     Labels,
+    MeshFacts,
     OccupancyGrid,
     Points,
     QueryPool,
     RayPool,
     SdfGrid,
     SdfSamples,
+    SignFacts,
     UdfGrid,
 )
 from shapestore.schemas.specs import (
     distance_spec,
     grid_spec,
     label_codes,
+    mesh_facts,
     occupancy_spec,
     order_family,
     points_spec,
     ray_returns,
     sample_family,
+    sign_facts,
 )
 from shapestore.schemas.store_schema import MAX_SHARD_BYTES, StoreSchema
 
@@ -63,8 +67,19 @@ MISFITS = {
     "an order longer than its pool": lambda: FpsOrder(order=order(), pool_size=3),
     "an order of floats": lambda: FpsOrder(order=order(dtype="float32"), pool_size=8),
     "distances of other points": lambda: QueryPool(points=CLOUD, distances=(distance_spec("d", 7, "d"),)),
+    "signed distances of other points": lambda: QueryPool(
+        points=CLOUD, distances=(DISTANCE,), signed=distance_spec("s", 7, "s")
+    ),
+    "signed distances alone": lambda: QueryPool(points=CLOUD, signed=DISTANCE),
+    "a mesh's volume as a count": lambda: MeshFacts(
+        counts=(mesh_facts().volume,), flags=(), volume=mesh_facts().volume
+    ),
+    "a sign's method without codes": lambda: SignFacts(
+        method=sign_facts().method.model_copy(update={"codes": ()}), confidence=sign_facts().confidence
+    ),
+    "a sign's method for a confidence": lambda: SignFacts(method=sign_facts().method, confidence=sign_facts().method),
     "a flat grid": lambda: UdfGrid(grid=DISTANCE),
-    "a grid of integers": lambda: SdfGrid(grid=occupancy_spec("g", 2)),
+    "a grid of integers": lambda: SdfGrid(grid=occupancy_spec("g", 2, "cells")),
     "occupancy of floats": lambda: OccupancyGrid(grid=grid_spec("g", 2)),
     "labels without codes": lambda: Labels(labels=mask(codes=())),
     "labels without points": lambda: Labels(labels=mask(pool=None)),

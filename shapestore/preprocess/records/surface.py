@@ -25,12 +25,16 @@ from shapestore.preprocess.geometry.normalise import Frame, box_frame, mean_fram
 from shapestore.preprocess.geometry.queries import query_pool
 from shapestore.preprocess.geometry.rays import RayHits, camera_rays, cloud_hits, mesh_hits
 from shapestore.preprocess.geometry.sample import sample_surface
+from shapestore.preprocess.geometry.sign import Inside
 from shapestore.preprocess.raw import RawCloud, RawMesh
 from shapestore.preprocess.records.computed import Computed
 from shapestore.schemas.recipe import GridPart, PointsPart, QueriesPart, RaysPart, Recipe
-from shapestore.schemas.seeding import generator
+from shapestore.schemas.seeding import generator, row_seed
+from shapestore.schemas.specs import SIGN_METHODS
 
 Arrays = dict[str, NDArray[Any]]
+
+_METHOD_CODES = {code.name: code.value for code in SIGN_METHODS}
 
 
 def from_mesh(raw: RawMesh, recipe: Recipe, seed: int) -> Computed:
@@ -39,11 +43,13 @@ def from_mesh(raw: RawMesh, recipe: Recipe, seed: int) -> Computed:
     frame = box_frame(cleaned.vertices)
     mesh = Mesh(frame.apply(cleaned.vertices), cleaned.faces)
     part = _points_part(recipe)
-    samples = sample_surface(mesh, part.count, generator(seed, "points"))
+    samples = sample_surface(mesh, part.count, generator(seed, "points"), part.blue_noise)
     arrays: Arrays = {"pc_xyz": samples.points.astype(np.float32)}
     if part.normals:
         arrays["pc_n"] = samples.normals.astype(np.float32)
     _Shape(arrays, seed, samples.normals, mesh).compute(recipe)
+    if recipe.mesh_only:
+        return Computed(arrays | _facts(report), frame, raw.notes)
     return Computed(arrays, frame, (*raw.notes, _remark(report)))
 
 
@@ -91,6 +97,9 @@ class _Shape:
             self._queries(recipe.queries)
         if recipe.rays is not None:
             self._rays(recipe.rays, recipe.grid)
+        if recipe.needs_sign:
+            self.arrays["sign_method"] = np.array(_METHOD_CODES[self.inside.method], np.uint8)
+            self.arrays["sign_confidence"] = np.array(self.inside.confidence, np.float32)
 
     @property
     def cloud(self) -> NDArray[np.float32]:
@@ -101,6 +110,10 @@ class _Shape:
         assert self.mesh_or_none is not None, "the recipe was checked to need no mesh"  # noqa: S101
         return self.mesh_or_none
 
+    @cached_property
+    def inside(self) -> Inside:
+        return Inside(self.mesh, row_seed(self.seed, "sign"))
+
     def _grid(self, part: GridPart) -> None:
         if part.udf == "surface":
             self.arrays["udf_grid"] = surface_udf_grid(self.mesh, part.size)
@@ -110,6 +123,13 @@ class _Shape:
             self.arrays["udf_grid"] = edt_udf_grid(self.cloud, part.size, part.dilate)
         if part.occupancy:
             self.arrays["occ_grid"] = occupancy_grid(self.cloud, part.size, part.dilate)
+        if part.signed or part.solid:
+            inside = self.inside.grid(part.size)
+            if part.signed:
+                udf = self.arrays["udf_grid"] if part.udf == "surface" else surface_udf_grid(self.mesh, part.size)
+                self.arrays["sdf_grid"] = np.where(inside, -udf, udf)
+            if part.solid:
+                self.arrays["solid_grid"] = inside.astype(np.uint8)
 
     def _queries(self, part: QueriesPart) -> None:
         rng = generator(self.seed, "queries")
@@ -123,6 +143,8 @@ class _Shape:
             rng = generator(self.seed, "reference points")
             distance = sampled_surface_distance(self.mesh, pool, max(part.reference_points, len(self.cloud)), rng)
         self.arrays["pt_dist_pool"] = distance
+        if part.signed:
+            self.arrays["pt_sdf_pool"] = np.where(self.inside.contains(pool), -distance, distance)
         if part.cloud_distance:
             self.arrays["pt_dist_pc_pool"] = cloud_distance(self.cloud, pool)
         if part.grid_distance:
@@ -147,8 +169,25 @@ class _Shape:
         self.arrays |= {f"ray_hit{tag}_pool": hits.hit, f"ray_t{tag}_pool": hits.t, f"ray_n{tag}_pool": hits.normal}
 
 
+def _facts(report: MeshReport) -> Arrays:
+    """What the mesh is like, as arrays."""
+    counts = {
+        "mesh_vertices": report.vertices,
+        "mesh_faces": report.faces,
+        "mesh_components": report.components,
+        "mesh_dropped_faces": report.dropped_faces,
+        "mesh_duplicate_faces": report.duplicate_faces,
+    }
+    flags = {"mesh_watertight": report.watertight, "mesh_winding_consistent": report.winding_consistent}
+    return {
+        **{name: np.array(value, np.int32) for name, value in counts.items()},
+        **{name: np.array(value, np.uint8) for name, value in flags.items()},
+        "mesh_volume": np.array(report.volume, np.float64),
+    }
+
+
 def _remark(report: MeshReport) -> str:
-    """What the mesh is like, on one line."""
+    """What the mesh is like, on one line: for stores that hold clouds too, which have no such arrays."""
     closed = "watertight" if report.watertight else "not watertight"
     winding = "consistent" if report.winding_consistent else "inconsistent"
     return (

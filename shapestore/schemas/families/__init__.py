@@ -10,13 +10,25 @@ from shapestore.schemas.families.base import Family
 from shapestore.schemas.families.fps_order import FpsOrder
 from shapestore.schemas.families.grids import OccupancyGrid, SdfGrid, UdfGrid
 from shapestore.schemas.families.labels import LabelCounts, Labels
+from shapestore.schemas.families.mesh_facts import MeshFacts, SignFacts
 from shapestore.schemas.families.points import Points
 from shapestore.schemas.families.query_pool import QueryPool
 from shapestore.schemas.families.ray_pool import RayPool, RayReturns
 from shapestore.schemas.families.sdf_samples import SdfSamples
 
 AnyFamily = Annotated[
-    Points | FpsOrder | QueryPool | RayPool | UdfGrid | SdfGrid | OccupancyGrid | SdfSamples | Labels | LabelCounts,
+    Points
+    | FpsOrder
+    | QueryPool
+    | RayPool
+    | UdfGrid
+    | SdfGrid
+    | OccupancyGrid
+    | SdfSamples
+    | Labels
+    | LabelCounts
+    | MeshFacts
+    | SignFacts,
     Field(discriminator="family"),
 ]
 
@@ -26,6 +38,7 @@ __all__ = [
     "FpsOrder",
     "LabelCounts",
     "Labels",
+    "MeshFacts",
     "OccupancyGrid",
     "Points",
     "QueryPool",
@@ -33,5 +46,6 @@ __all__ = [
     "RayReturns",
     "SdfGrid",
     "SdfSamples",
+    "SignFacts",
     "UdfGrid",
 ]

@@ -1,0 +1,1 @@
+"""Shapes whose inside is known exactly, and ways to spoil their meshes: what geometry is judged by."""
