@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from shapestore.errors import UsageError
 from shapestore.preprocess.geometry.distance import cloud_distance
 from shapestore.preprocess.geometry.fps import farthest_point_order
-from shapestore.preprocess.geometry.grid import trilinear
+from shapestore.preprocess.geometry.trilinear import trilinear
 from shapestore.schemas.families import QueryPool
 from shapestore.schemas.specs import distance_spec, order_family
 from shapestore.schemas.store_schema import StoreSchema

@@ -13,6 +13,7 @@ from shapestore.kernel import kernel
 from shapestore.preprocess.geometry.bvh import finite_positions
 from shapestore.preprocess.geometry.label_sdf import FieldValues
 from shapestore.preprocess.geometry.normalise import Frame
+from shapestore.preprocess.geometry.trilinear import Pair, between
 
 
 class EdtField:
@@ -106,27 +107,15 @@ def _read(grid: NDArray[np.float32], index: NDArray[np.float64]) -> NDArray[np.f
     """Interpolate, or extrapolate, between the two voxels of each axis that are nearest to enclosing an index."""
     values = np.empty(len(index), np.float64)
     for row in range(len(index)):
-        x, right, u = _pair(index[row, 0], grid.shape[0])
-        y, back, v = _pair(index[row, 1], grid.shape[1])
-        z, top, w = _pair(index[row, 2], grid.shape[2])
-        left_face = _mix(_mix(grid[x, y, z], grid[x, y, top], w), _mix(grid[x, back, z], grid[x, back, top], w), v)
-        right_face = _mix(
-            _mix(grid[right, y, z], grid[right, y, top], w),
-            _mix(grid[right, back, z], grid[right, back, top], w),
-            v,
-        )
-        values[row] = _mix(left_face, right_face, u)
+        x = _pair(index[row, 0], grid.shape[0])
+        y = _pair(index[row, 1], grid.shape[1])
+        z = _pair(index[row, 2], grid.shape[2])
+        values[row] = between(grid, x, y, z)
     return values
 
 
 @kernel
-def _pair(index: float, size: int) -> tuple[int, int, float]:
+def _pair(index: float, size: int) -> Pair:
     """Two neighbouring voxels of an axis, and the weight of the second, beyond 0 to 1 outside the map."""
     low = min(max(math.floor(index), 0), max(size - 2, 0))
     return low, min(low + 1, size - 1), index - low
-
-
-@kernel
-def _mix(low: float, high: float, weight: float) -> float:
-    """Linear interpolation in float64."""
-    return (1 - weight) * low + weight * high

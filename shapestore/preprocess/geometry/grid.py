@@ -1,4 +1,4 @@
-"""Regular grids over the cube [-1, 1]^3: occupancy, unsigned distance fields and reading between the cells.
+"""Regular grids over the cube [-1, 1]^3: occupancy and unsigned distance fields.
 
 Cell i of G has its centre at p(i) = -1 + (i + 0.5) * 2 / G on each axis; arrays are indexed (x, y, z).
 """
@@ -128,71 +128,6 @@ def surface_udf_grid(mesh: Mesh, size: int) -> NDArray[np.float32]:
 def cloud_udf_grid(cloud: ArrayLike, size: int) -> NDArray[np.float32]:
     """(size, size, size) float32 exact distance from each cell centre to the nearest point of a normalised cloud."""
     return cloud_distance(cloud, cell_centres(size)).reshape(size, size, size)
-
-
-def trilinear(grid: NDArray[np.floating], points: ArrayLike) -> NDArray[np.float32]:
-    """Read a grid at any position by trilinear interpolation between cell centres.
-
-    Beyond the outermost centres the field goes on as a constant: index and weight are both clamped, for a
-    clamped index with a free weight would extrapolate.
-
-    Parameters
-    ----------
-    grid
-        (G, G, G) floating, values at the cell centres.
-    points
-        (n, 3) finite normalised positions.
-
-    Returns
-    -------
-    (n,) float32
-        Within the range of the grid; interpolated in float64.
-
-    Raises
-    ------
-    InputRefused
-        NOT_FINITE for a NaN or infinite position.
-    ValueError
-        `grid` is not a cube.
-    """
-    if grid.ndim != 3 or len(set(grid.shape)) != 1 or grid.size == 0:
-        raise ValueError(f"the grid must be a cube of cells, got shape {grid.shape}")
-    positions = np.ascontiguousarray(points, dtype=np.float64)
-    if not np.isfinite(positions).all():
-        raise InputRefused(Reason.NOT_FINITE, "a grid cannot be read at such a position")
-    return np.asarray(_trilinear(np.ascontiguousarray(grid, dtype=np.float32), positions))
-
-
-@kernel
-def _trilinear(grid: NDArray[np.float32], points: NDArray[np.float64]) -> NDArray[np.float32]:
-    """Interpolate along z, then y, then x."""
-    values = np.empty(len(points), np.float32)
-    for row in range(len(points)):
-        x, right, u = _cell(points[row, 0], grid.shape[0])
-        y, back, v = _cell(points[row, 1], grid.shape[1])
-        z, top, w = _cell(points[row, 2], grid.shape[2])
-        left_face = _mix(_mix(grid[x, y, z], grid[x, y, top], w), _mix(grid[x, back, z], grid[x, back, top], w), v)
-        right_face = _mix(
-            _mix(grid[right, y, z], grid[right, y, top], w),
-            _mix(grid[right, back, z], grid[right, back, top], w),
-            v,
-        )
-        values[row] = _mix(left_face, right_face, u)
-    return values
-
-
-@kernel
-def _cell(coordinate: float, size: int) -> tuple[int, int, float]:
-    """The cells whose centres enclose a coordinate, and the weight of the upper one."""
-    at = min(max((coordinate + 1) / 2 * size - 0.5, 0.0), size - 1.0)
-    low = math.floor(at)
-    return low, min(low + 1, size - 1), at - low
-
-
-@kernel
-def _mix(low: float, high: float, weight: float) -> float:
-    """Linear interpolation in float64."""
-    return (1 - weight) * low + weight * high
 
 
 @kernel

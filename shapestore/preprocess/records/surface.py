@@ -17,7 +17,6 @@ from shapestore.preprocess.geometry.grid import (
     edt_udf_grid,
     occupancy_grid,
     surface_udf_grid,
-    trilinear,
 )
 from shapestore.preprocess.geometry.hygiene import MeshReport, clean
 from shapestore.preprocess.geometry.mesh import Mesh
@@ -26,6 +25,7 @@ from shapestore.preprocess.geometry.queries import query_pool
 from shapestore.preprocess.geometry.rays import RayHits, camera_rays, cloud_hits, mesh_hits
 from shapestore.preprocess.geometry.sample import sample_surface
 from shapestore.preprocess.geometry.sign import Inside
+from shapestore.preprocess.geometry.trilinear import trilinear
 from shapestore.preprocess.raw import RawCloud, RawMesh
 from shapestore.preprocess.records.computed import Computed
 from shapestore.schemas.recipe import GridPart, PointsPart, QueriesPart, RaysPart, Recipe

@@ -19,11 +19,11 @@ from shapestore.preprocess.geometry.grid import (
     edt_udf_grid,
     occupancy_grid,
     surface_udf_grid,
-    trilinear,
 )
 from shapestore.preprocess.geometry.hygiene import clean
 from shapestore.preprocess.geometry.mesh import Mesh
 from shapestore.preprocess.geometry.normalise import box_frame
+from shapestore.preprocess.geometry.trilinear import trilinear
 
 CLOUD = arrays(np.float64, st.tuples(st.integers(1, 20), st.just(3)), elements=st.floats(-1, 1))
 SIZES = st.integers(1, 9)
