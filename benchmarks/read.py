@@ -11,18 +11,13 @@ compared with what, and why.
 from __future__ import annotations
 
 import argparse
-import gc
 import json
 import os
-import platform
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
@@ -49,11 +44,21 @@ from benchmarks.adapters import (
     ZarrFiles,
     ZarrSharded,
 )
+from benchmarks.common import (
+    SEED,
+    Verdict,
+    WrongValues,
+    load,
+    machine,
+    no_collection,
+    print_facts,
+    print_verdicts,
+    wide_console,
+)
 
 BATCH = 64
 EPOCHS = 4
 """Most that one repetition reads, in passes over the data set."""
-SEED = 20_240_601
 CACHE_BYTES = 2**30
 """Cache of the tensorstore that has one: all rows fit."""
 LIMIT_SHARDS, LIMIT_BYTES = 100, 200_000_000
@@ -151,10 +156,6 @@ def contenders(source: Source) -> list[Contender]:
     ]
 
 
-class WrongValues(AssertionError):
-    """A competitor's answer is not the source's."""
-
-
 class Trial:
     """One contender in one pattern with one kind of buffer."""
 
@@ -238,22 +239,11 @@ def run(sources: Mapping[str, Source], repeats: int, budget: float, console: Con
                 calls = pattern.calls(len(source.values), np.random.default_rng([SEED, repetition]))
                 # Another order every time: nobody always finds the caches as the same neighbour left them.
                 order = np.random.default_rng([SEED, repetition, len(trials)]).permutation(len(trials))
-                with _no_collection():
+                with no_collection():
                     for position in order.tolist():
                         trials[position].repeat(calls, budget)
             results += [result for trial in trials for result in _results(trial)]
     return results
-
-
-@contextmanager
-def _no_collection() -> Iterator[None]:
-    """No garbage collection while the clock runs."""
-    gc.collect()
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.enable()
 
 
 def _results(trial: Trial) -> Iterator[Result]:
@@ -295,20 +285,6 @@ def _us(seconds: float) -> str:
     return f"{seconds * 1e6:.{0 if seconds >= 1e-4 else 1}f}"
 
 
-@dataclass(frozen=True)
-class Verdict:
-    """One target, and what was measured."""
-
-    target: str
-    wanted: float
-    measured: float
-
-    @property
-    def met(self) -> bool:
-        """Whether it is reached."""
-        return self.measured >= self.wanted
-
-
 def verdicts(results: Sequence[Result]) -> list[Verdict]:
     """The targets, all with nothing verified and reused buffers; one line for every variant of a competitor."""
     found = {
@@ -336,26 +312,15 @@ def too_small(sources: Mapping[str, Source]) -> str | None:
     return None
 
 
-def machine() -> dict[str, str]:
+def facts_of_the_run() -> dict[str, str]:
     """What the figures depend on."""
-    model = platform.processor()
-    if Path("/proc/cpuinfo").exists():
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        model = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), model)
-    governor = Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
-    names = ("shapestore", "zarr", "tensorstore", "h5py", "numpy", "torch", "numcodecs", "google-crc32c")
-    return {
-        "processor": model,
-        "cores": str(os.cpu_count()),
-        "governor": governor.read_text().strip() if governor.exists() else "unknown",
-        "load (1, 5, 15 min)": " ".join(f"{load:.2f}" for load in os.getloadavg()),
-        "system": platform.platform(),
-        "python": platform.python_version(),
-        "versions": ", ".join(f"{name} {version(name)}" for name in names),
-        "threads": f"torch {torch.get_num_threads()}, zarr {zarr.config.get('threading.max_workers')}, "
+    libraries = ("shapestore", "zarr", "tensorstore", "h5py", "numpy", "torch", "numcodecs", "google-crc32c")
+    threads = (
+        f"torch {torch.get_num_threads()}, zarr {zarr.config.get('threading.max_workers')}, "
         "tensorstore 1 for files and 1 for copies (its context), "
-        f"OMP_NUM_THREADS={os.environ.get('OMP_NUM_THREADS', 'unset')}",
-    }
+        f"OMP_NUM_THREADS={os.environ.get('OMP_NUM_THREADS', 'unset')}"
+    )
+    return machine(libraries, threads)
 
 
 def pin_threads() -> None:
@@ -397,14 +362,13 @@ def arguments() -> argparse.Namespace:
 def main() -> None:
     chosen = arguments()
     pin_threads()
-    console = Console(width=None if sys.stdout.isatty() else 132)
-    facts = machine()
+    console = wide_console()
+    facts = facts_of_the_run()
     with tempfile.TemporaryDirectory(prefix="read-benchmark-") as folder:
         sources = make_sources(chosen.rows, Path(folder))
         results = run(sources, chosen.repeats, 0.005 if chosen.quick else 0.15, console)
-        facts["load after the run"] = " ".join(f"{load:.2f}" for load in os.getloadavg())
-        for name, fact in facts.items():
-            console.print(f"{name}: {fact}", highlight=False, soft_wrap=True)
+        facts["load after the run"] = load()
+        print_facts(facts, console)
         for size, source in sources.items():
             megabytes = source.values.nbytes / 1e6
             console.print(f"rows of {size}: {len(source.values)} in {source.shards} shards, {megabytes:.0f} MB")
@@ -412,11 +376,7 @@ def main() -> None:
         for table in tables(results, sources):
             console.print(table)
         reason, judged = too_small(sources), verdicts(results)
-    for verdict in judged:
-        word = "not judged" if reason else "met" if verdict.met else "MISSED"
-        console.print(f"{word}: {verdict.target}: {verdict.measured:.1f} (target {verdict.wanted:g})", soft_wrap=True)
-    if reason:
-        console.print(reason)
+    print_verdicts(judged, reason, console)
     if chosen.json is not None:
         report = {
             "machine": facts,
