@@ -15,7 +15,7 @@ from shapestore.store.ledger import read_lines, write_lines
 
 PLAN = "plan"
 
-MOST_PARTS = 64
+MOST_PARTS = 128
 """Small jobs are cut into about this many parts, so that many workers can share them."""
 
 LARGEST_PART = 32

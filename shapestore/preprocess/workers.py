@@ -126,6 +126,9 @@ class DaskWorkers(Workers):
             "distributed.worker.memory.terminate": False,
             "distributed.nanny.pre-spawn-environ": PINNED,
             "distributed.admin.system-monitor.gil.enabled": False,
+            # Nobody looks at what these sample, many times a second: together 4 % of the time of two workers.
+            "distributed.admin.tick.interval": "1s",
+            "distributed.worker.profile.enabled": False,
         }
         self._stack.enter_context(dask.config.set(settings))
         target: Any = self._scheduler
