@@ -8,9 +8,10 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from shapestore.preprocess.geometry.holes import fill_holes
+from shapestore.preprocess.geometry.hole_seams import inside_out
+from shapestore.preprocess.geometry.holes import Filled, fill_holes
 from shapestore.preprocess.geometry.mesh import Mesh
-from shapestore.preprocess.geometry.patches import DECIDED, Patches, areas, facets, patches, unit_normals
+from shapestore.preprocess.geometry.patches import DECIDED, Patches, areas, cut, facets, patches, unit_normals
 from shapestore.preprocess.geometry.views import Views, views
 from shapestore.preprocess.geometry.visibility import Openness
 from shapestore.preprocess.geometry.winding import WindingNumber
@@ -41,13 +42,15 @@ class Orientation:
     mesh
         Welded, single, filled and turned faces; what bounds nothing is left out.
     barriers
-        All filled faces and the fans over what is still open: what separates inside from outside.
+        All filled faces and the caps over what is still open: what separates inside from outside.
     scene
         Rays through the filled mesh, or None where every patch is closed and no ray is needed.
     trusted
         Whether the raw winding is consistent.
     loose
         Open patches as a share of the faces: above a few percent the surface is torn.
+    stump
+        Whether some filling may be all that is left of a part.
     filling, enclosed, openings, sheets, unclear
         Shares of the area of all patches: of filled holes; of closed patches within others whose winding does not tell
         whether they bound a cavity; of openings that are seen from outside; of places that are
@@ -59,6 +62,7 @@ class Orientation:
     scene: Openness | None
     trusted: bool = True
     loose: float = 0.0
+    stump: bool = False
     filling: float = 0.0
     enclosed: float = 0.0
     openings: float = 0.0
@@ -93,13 +97,15 @@ def orient(mesh: Mesh, rng: np.random.Generator) -> Orientation:
     UsageError
         Some patch is open, and there is no embreex on this platform.
     """
-    filled = fill_holes(patches(mesh))
+    filled = _filled(patches(mesh))
     whole, closed = filled.patches, filled.closed
     barriers = Mesh(whole.mesh.vertices, np.concatenate([whole.mesh.faces, filled.openings]))
     signs, _, ambiguous = _closed_signs(whole, closed)
     enclosed = _share(whole, ambiguous)
     if closed.all():
-        return Orientation(_turned(whole, signs), barriers, None, filling=filled.filling, enclosed=enclosed)
+        return Orientation(
+            _turned(whole, signs), barriers, None, stump=filled.stump, filling=filled.filling, enclosed=enclosed
+        )
     loose = float((~closed).sum() / len(whole.patch))
     scene = Openness(whole.mesh)
     look = views(whole, ~closed, scene, _SAMPLES, rng)
@@ -116,6 +122,7 @@ def orient(mesh: Mesh, rng: np.random.Generator) -> Orientation:
         scene=scene,
         trusted=trusted,
         loose=loose,
+        stump=filled.stump,
         filling=filled.filling,
         enclosed=enclosed,
         openings=_visible_openings(whole.mesh, filled.openings, scene, rng) / total,
@@ -132,6 +139,18 @@ def signed_volumes(patches: Patches) -> NDArray[np.float64]:
     a, b, c = np.moveaxis(corners - origin[patches.patch][:, None], 1, 0)
     tetrahedra = (a * np.cross(b, c)).sum(axis=1) / 6
     return np.asarray(np.bincount(patches.patch, weights=tetrahedra, minlength=patches.count), np.float64)
+
+
+def _filled(found: Patches) -> Filled:
+    """Fill the holes, and once more where a filled patch without a clear winding turns out to be two bodies."""
+    filled = fill_holes(found)
+    whole, faces = filled.patches, len(found.patch)
+    if len(whole.patch) == faces:
+        return filled
+    mended = np.bincount(whole.patch[faces:], minlength=whole.count) > 0
+    doubtful = filled.closed & mended & (np.abs(_lean(whole)) < DECIDED)
+    turned = inside_out(whole, np.sign(signed_volumes(whole)), doubtful)[:faces]
+    return fill_holes(cut(found, turned)) if turned.any() else filled
 
 
 def _signs(whole: Patches, closed: NDArray[np.bool_], look: Views) -> tuple[NDArray[np.float64], bool]:
@@ -208,12 +227,12 @@ def _mixed(look: Views) -> NDArray[np.bool_]:
     return np.asarray((np.minimum(front, back) > 0.05 * (front + back)) & (front + back > 0))
 
 
-def _visible_openings(mesh: Mesh, fans: NDArray[np.int64], scene: Openness, rng: np.random.Generator) -> float:
-    """Area of the fans through which one looks from outside into something darker."""
-    if len(fans) == 0:
+def _visible_openings(mesh: Mesh, caps: NDArray[np.int64], scene: Openness, rng: np.random.Generator) -> float:
+    """Area of the caps through which one looks from outside into something darker."""
+    if len(caps) == 0:
         return 0.0
     one = np.ones(1, bool)
-    opening = Patches(Mesh(mesh.vertices, fans), np.zeros(len(fans), np.int64), np.zeros(len(fans), np.int8), 1, one)
+    opening = Patches(Mesh(mesh.vertices, caps), np.zeros(len(caps), np.int64), np.zeros(len(caps), np.int8), 1, one)
     look = views(opening, one, scene, _OPENING_SAMPLES, rng)
     bright = np.maximum(look.front, look.back) >= UNCLEAR[0]
     return float((look.weight * bright * (look.balance() < UNCLEAR[1])).sum())
@@ -223,7 +242,8 @@ def _lean(patches: Patches) -> NDArray[np.float64]:
     """(count,) mean raw winding of each patch by area, -1 to 1."""
     size = areas(patches.mesh)
     total = np.bincount(patches.patch, weights=size, minlength=patches.count)
-    return np.bincount(patches.patch, weights=size * patches.agreement, minlength=patches.count) / total
+    lean = np.bincount(patches.patch, weights=size * patches.agreement, minlength=patches.count)
+    return np.divide(lean, total, out=np.zeros_like(total), where=total > 0)
 
 
 def _share(patches: Patches, chosen: NDArray[np.bool_]) -> float:

@@ -78,15 +78,16 @@ def patches(mesh: Mesh) -> Patches:
 
 def facets(patches: Patches, chosen: NDArray[np.bool_]) -> Patches:
     """Split the chosen patches, (count,) bool, along their creases."""
-    faces = patches.mesh.faces
-    partner = _partners(_edge_keys(faces, len(patches.mesh.vertices)))
-    half = np.flatnonzero(partner >= 0)
-    beside = partner[half]
+    half, beside = _linked(patches)
     normal = unit_normals(patches.mesh)
     sharp = np.abs((normal[half // 3] * normal[beside // 3]).sum(axis=1)) < CREASE
-    cut = sharp & chosen[patches.patch[half // 3]] | (patches.patch[half // 3] != patches.patch[beside // 3])
-    partner[half[cut]] = -1
-    return _assembled(patches.mesh.vertices, faces, patches.agreement, partner)
+    return _divided(patches, half, beside, sharp & chosen[patches.patch[half // 3]])
+
+
+def cut(patches: Patches, marked: NDArray[np.bool_]) -> Patches:
+    """Split patches along the edges between marked and other faces, (F,) bool."""
+    half, beside = _linked(patches)
+    return _divided(patches, half, beside, marked[half // 3] != marked[beside // 3])
 
 
 def crosses(mesh: Mesh) -> NDArray[np.float64]:
@@ -105,6 +106,21 @@ def unit_normals(mesh: Mesh) -> NDArray[np.float64]:
     cross = crosses(mesh)
     length = np.linalg.norm(cross, axis=1, keepdims=True)
     return np.asarray(np.divide(cross, length, out=np.zeros_like(cross), where=length > 0))
+
+
+def _linked(patches: Patches) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Half-edges whose edge has exactly two faces, and the other one of each."""
+    partner = _partners(_edge_keys(patches.mesh.faces, len(patches.mesh.vertices)))
+    half = np.flatnonzero(partner >= 0)
+    return half, partner[half]
+
+
+def _divided(patches: Patches, half: NDArray[np.int64], beside: NDArray[np.int64], apart: NDArray[np.bool_]) -> Patches:
+    """The patches without those links between two half-edges that are marked; different ones stay apart."""
+    kept = ~apart & (patches.patch[half // 3] == patches.patch[beside // 3])
+    partner = np.full(3 * len(patches.mesh.faces), -1, np.int64)
+    partner[half[kept]] = beside[kept]
+    return _assembled(patches.mesh.vertices, patches.mesh.faces, patches.agreement, partner)
 
 
 def _assembled(

@@ -79,7 +79,7 @@ class Inside:
         self._scene = surface.scene
         if self._scene is None:
             self.method = "winding"
-            self.confidence = max(0.0, 1 - 2 * surface.filling - _cavity_doubt(surface))
+            self.confidence = max(0.0, 1 - 0.1 * surface.stump - 2 * surface.filling - _cavity_doubt(surface))
             return
         self._directions = np.split(spread_directions(sum(_STAGES), rng), np.cumsum(_STAGES)[:-1])
         lit, gap = self._probe(mesh, self._scene, rng)
@@ -140,7 +140,7 @@ def _confidence(surface: Orientation, method: Method, lit: float, gap: float) ->
         doubt = max(3 * (surface.openings + surface.filling), 3 * surface.unclear, lit)
     else:
         # The size of an opening does not tell how much of a part is missing beyond it: a small one weighs a tenth too.
-        ajar = min((surface.openings + surface.sheets + surface.unclear) / AJAR, 1.0)
+        ajar = 1.0 if surface.stump else min((surface.openings + surface.sheets + surface.unclear) / AJAR, 1.0)
         doubt = 0.1 * ajar + 5 * surface.openings + 2 * surface.filling + surface.unclear + 0.25 * lit
         doubt += _cavity_doubt(surface)
     return max(0.0, 1 - max(doubt, gap))

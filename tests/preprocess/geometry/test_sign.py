@@ -48,12 +48,13 @@ SPOILT: dict[str, Callable[[Mesh], Mesh]] = {
     "cracks 2 %": lambda mesh: damage.cracks(mesh, 0.02, 1),
     "missing faces": lambda mesh: damage.missing_faces(mesh, 0.02, 1),
     "unwelded": lambda mesh: damage.unwelded(damage.flip(mesh, 0.5, 1)),
-}
-# Not within the bounds: two damages at once, 0.6 % on average and 2.1 % at worst; and one opening as large as all holes
-# together, 1.5 % and 5.2 %; the shelf of 84 faces alone exceeds them.
-BEYOND: dict[str, Callable[[Mesh], Mesh]] = {
     "double-sided with holes 2 %": lambda mesh: damage.double_sided(damage.holes(mesh, 0.02, 1)),
     "2 % missing in one place": lambda mesh: damage.missing_patch(mesh, 0.02, 1),
+}
+OPENED: dict[str, Callable[[Mesh, int], Mesh]] = {
+    "holes": lambda mesh, seed: damage.holes(mesh, 0.02, seed),
+    "double-sided with holes": lambda mesh, seed: damage.double_sided(damage.holes(mesh, 0.02, seed)),
+    "missing in one place": lambda mesh, seed: damage.missing_patch(mesh, 0.02, seed),
 }
 WORSE: dict[str, Callable[[Mesh], Mesh]] = {
     "holes 20 %": lambda mesh: damage.holes(mesh, 0.2, 2),
@@ -140,19 +141,12 @@ def test_spoilt_cad_is_within_half_a_percent_on_average_and_two_at_worst(spoil: 
     assert max(shares) <= 0.02
 
 
-@pytest.mark.xfail(reason="not reached on the shelf of 84 faces", strict=True)
-@pytest.mark.parametrize("spoil", BEYOND)
-def test_worse_spoilt_cad_is_within_the_same_bounds(spoil: str) -> None:
-    shares = [wrong(Inside(BEYOND[spoil](solid(name).mesh), 0), queries(solid(name))) for name in CAD]
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("spoil", OPENED)
+def test_wherever_the_openings_are_spoilt_cad_is_within_the_same_bounds(spoil: str, seed: int) -> None:
+    shares = [wrong(Inside(OPENED[spoil](solid(name).mesh, seed), 0), queries(solid(name), 2000)) for name in CAD]
     assert np.mean(shares) <= 0.005
     assert max(shares) <= 0.02
-
-
-@pytest.mark.parametrize("spoil", BEYOND)
-def test_worse_spoilt_cad_is_doubted_where_it_is_wrong(spoil: str) -> None:
-    for name in CAD:
-        inside = Inside(BEYOND[spoil](solid(name).mesh), 0)
-        assert inside.confidence < 0.9 or wrong(inside, queries(solid(name))) <= 0.02
 
 
 @pytest.mark.slow
@@ -160,6 +154,16 @@ def test_worse_spoilt_cad_is_doubted_where_it_is_wrong(spoil: str) -> None:
 def test_spoilt_random_assemblies_are_within_the_same_bounds(spoil: str) -> None:
     shapes = [assembly(seed) for seed in range(100, 140)]
     shares = [wrong(Inside(SPOILT[spoil](shape.mesh), 0), queries(shape, 2000)) for shape in shapes]
+    assert np.mean(shares) <= 0.005
+    assert max(shares) <= 0.02
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [0, 2, 4])
+@pytest.mark.parametrize("spoil", OPENED)
+def test_wherever_the_openings_are_assemblies_are_within_the_same_bounds(spoil: str, seed: int) -> None:
+    shapes = [assembly(number) for number in range(100, 140)]
+    shares = [wrong(Inside(OPENED[spoil](shape.mesh, seed), 0), queries(shape, 2000)) for shape in shapes]
     assert np.mean(shares) <= 0.005
     assert max(shares) <= 0.02
 
