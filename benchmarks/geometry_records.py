@@ -13,6 +13,7 @@ from typing import Final
 from benchmarks.common import WrongValues
 from shapestore.preprocess.compute import Job, compute_row
 from shapestore.preprocess.plan import PlannedItem
+from shapestore.quality.gates import Gates
 from shapestore.schemas.recipe_file import load_recipe
 from shapestore.schemas.recipe_schema import schema_of
 from shapestore.schemas.record import ShapeRecord
@@ -25,7 +26,8 @@ def job_of(root: Path, source_kind: str, recipe_name: str) -> Job:
     """What a worker is told about the files below `root`."""
     recipe = load_recipe(recipe_name, ())
     schema = schema_of(recipe)
-    return Job(root, root, root, source_kind, recipe, schema, schema.rows_per_shard())
+    gates = Gates(recipe, source_kind)
+    return Job(root, root, root, source_kind, recipe, schema, schema.rows_per_shard(), gates)
 
 
 def record_of(job: Job, planned: PlannedItem) -> ShapeRecord:

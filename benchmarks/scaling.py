@@ -44,6 +44,7 @@ from benchmarks.common import (
 from demo.raw import write_shapenet
 from shapestore.preprocess.ingest import Request, prepare, run
 from shapestore.preprocess.workers import DaskWorkers, Workers
+from shapestore.quality.gates import Gates
 
 LARGEST_SHARE = 1.12
 """Most that the share of two workers may be, in shares of two processes."""
@@ -101,8 +102,10 @@ def ingest_seconds(raw: Path, store: Path, workers: Workers, shapes: int) -> flo
     """
     started = time.perf_counter()
     request = Request("shapenet", raw, store, RECIPE)
+    work = prepare(request)
+    gates = Gates(work.recipe, request.source_kind)
     # The cluster is the one that ingest starts for itself; entered already, so that its start is not timed.
-    done = run(request, prepare(request), lambda: nullcontext(workers), lambda _: None)
+    done = run(request, work, lambda: nullcontext(workers), lambda _: None, gates)
     seconds = time.perf_counter() - started
     if done is None or (done.done, done.quarantined) != (shapes, 0):
         raise WrongValues(f"{shapes} shapes, and not all of them became rows: {done}")

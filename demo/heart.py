@@ -235,11 +235,15 @@ def _voxel_box(bounds: Floats, to_voxel: Floats, shape: tuple[int, int, int]) ->
     return x, y, z
 
 
+FIELD_OF_VIEW = 160.0
+"""Millimetres; a heart that fills it has chambers of an adult's size."""
+
+
 def write_hearts(
     root: Path,
     cases: int = 3,
     size: int = 96,
-    spacing: tuple[float, float, float] = (1.0, 1.0, 1.0),
+    spacing: tuple[float, float, float] | None = None,
     seed: int = 0,
 ) -> Path:
     """Write ten-class label maps `<n>.nii.img.nii.gz`, n from 1, values as in `CLASSES`.
@@ -256,7 +260,8 @@ def write_hearts(
     size
         Voxels along each axis.
     spacing
-        Voxel size in mm; the heart is scaled to the field of view.
+        Voxel size in mm; the heart is scaled to the field of view. None: a field of 160 mm, and so the heart of an
+        adult.
     seed
         Of all hearts and poses.
 
@@ -268,7 +273,7 @@ def write_hearts(
     shape = (size, size, size)
     for n in range(1, cases + 1):
         rng = np.random.default_rng([seed, n])
-        zooms, turn = np.asarray(spacing, dtype=np.float64), np.eye(3)
+        zooms, turn = np.broadcast_to(FIELD_OF_VIEW / size if spacing is None else spacing, 3), np.eye(3)
         if n == 3:
             zooms = zooms * [1.0, 1.0, 1.5]
             turn = Rotation.from_euler("xyz", [8, -12, 15], degrees=True).as_matrix() @ np.diag([-1.0, -1.0, 1.0])

@@ -12,10 +12,26 @@ from shapestore.store.reader import open_store as open  # noqa: A004
 if TYPE_CHECKING:
     from shapestore.preprocess.ingest import Estimate, Request, Work
     from shapestore.preprocess.job import Progress
+    from shapestore.preprocess.rebuilt import RebuiltRow
     from shapestore.preprocess.workers import Workers
-    from shapestore.quality.validate import Level, Validation
+    from shapestore.quality.compare import Comparison
+    from shapestore.quality.result import Level, Validation
+    from shapestore.quality.why import Why
 
-__all__ = ["IngestResult", "derive", "export", "ingest", "open", "plan_ingest", "split", "split_unpaired", "validate"]
+__all__ = [
+    "IngestResult",
+    "derive",
+    "diff",
+    "export",
+    "ingest",
+    "open",
+    "plan_ingest",
+    "rebuild",
+    "split",
+    "split_unpaired",
+    "validate",
+    "why",
+]
 
 
 @dataclass(frozen=True)
@@ -40,9 +56,10 @@ class IngestResult:
 def plan_ingest(request: Request) -> tuple[Work, Estimate]:
     """What an ingest would do, and what it would cost; computes a few items and keeps nothing."""
     from shapestore.preprocess.ingest import estimate, prepare
+    from shapestore.quality.gates import Gates
 
     work = prepare(request)
-    return work, estimate(request, work)
+    return work, estimate(request, work, Gates(work.recipe, request.source_kind))
 
 
 def ingest(
@@ -97,14 +114,16 @@ def ingest(
         Interrupted, or too many failures; calling again goes on.
     """
     from shapestore.preprocess.ingest import Request, prepare, run
+    from shapestore.quality.gates import Gates
 
     request = Request(
         source_kind, Path(raw), Path(store), recipe, tuple(settings), retry, rebuild, verify_sources, max_failures
     )
     work = prepare(request)
+    gates = Gates(work.recipe, source_kind)
     if on_work is not None:
         on_work(work)
-    done = run(request, work, _workers(workers, scheduler), on_progress or _silent)
+    done = run(request, work, _workers(workers, scheduler), on_progress or _silent, gates)
     root = open(store).root
     return IngestResult(
         store=Path(store),
@@ -121,11 +140,17 @@ def validate(
     store: str | Path,
     level: Level = "sample",
     *,
+    raw: str | Path | None = None,
+    budget: float | None = None,
+    waive: Sequence[str] = (),
+    compare: str | Path | None = None,
     workers: int | None = None,
     scheduler: str | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Validation:
-    """Check a store: its structure, the identity of its shards, its rows' checksums and the schema's rules.
+    """Check a store: its structure, the identity of its shards, its rows' checksums, and every quality check.
+
+    The outcome is kept in the store's provenance, where the store may be written to.
 
     Parameters
     ----------
@@ -133,14 +158,32 @@ def validate(
         Path of the store.
     level
         `metadata`, `sample` (some rows) or `full` (all rows).
+    raw
+        Folder that the store was made from; without it, checks that read raw files are left out.
+    budget
+        Seconds that a sample may take; None: a fixed number of rows.
+    waive
+        Findings that are accepted: each `CHECK:SHAPE_ID`, or a YAML file with reasons.
+    compare
+        Another store, to say what changed against it.
     workers, scheduler
         As for `ingest`.
     on_progress
-        Called with the number of finished row groups and of all.
+        Called with the number of finished tasks and of all.
     """
+    from shapestore.quality.record import record
+    from shapestore.quality.validate import Options
+    from shapestore.quality.validate import compare as compare_with
     from shapestore.quality.validate import validate as run_validation
+    from shapestore.quality.waivers import read_waivers
 
-    return run_validation(Path(store), level, _workers(workers, scheduler), on_progress or _silent)
+    options = Options(level, Path(raw) if raw is not None else None, budget, read_waivers(waive))
+    chosen, report = _workers(workers, scheduler), on_progress or _silent
+    examined = run_validation(Path(store), options, chosen, report)
+    found = examined.validation
+    if compare is not None:
+        found = compare_with(examined, Path(compare), options, chosen, report)
+    return found.model_copy(update={"unrecorded": record(Path(store), found)})
 
 
 def derive(
@@ -231,6 +274,87 @@ def export(
 
     opened = open(store)
     return export_npz(opened, Path(out), opened.rows(**(where or {})), arrays)
+
+
+def why(store: str | Path, shape_id: str, *, raw: str | Path | None = None) -> Why:
+    """Where a shape came from, which run computed it and how, and what every check measures of it.
+
+    Parameters
+    ----------
+    store, shape_id
+        Path of the store, and id of the shape.
+    raw
+        Folder of the raw files now; None: the recorded one.
+
+    Raises
+    ------
+    UsageError
+        The store has no such shape.
+    """
+    from shapestore.quality.why import why as find_out
+
+    return find_out(Path(store), shape_id, Path(raw) if raw is not None else None)
+
+
+def rebuild(
+    store: str | Path,
+    shape_ids: Sequence[str] | None,
+    *,
+    raw: str | Path | None = None,
+    write: bool = False,
+    workers: int | None = None,
+    scheduler: str | None = None,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> list[RebuiltRow]:
+    """Compute rows once more from their source, and say whether they are what the store holds, to the byte.
+
+    Parameters
+    ----------
+    store
+        Path of the store.
+    shape_ids
+        Ids of the shapes, quarantined ones too; None: every row that holds data.
+    raw
+        Folder of the raw files now; None: the recorded one.
+    write
+        Replace rows that differ, and fill quarantined ones that can be computed now.
+    workers, scheduler
+        As for `ingest`; but shapes that are named are computed in this process if neither is given.
+    on_progress
+        Called with the number of finished rows and of all.
+
+    Raises
+    ------
+    UsageError
+        A shape is unknown, there is no raw folder, or an ingest is unfinished.
+    StoreDamaged
+        A shard of the store is lost or is not the committed one.
+    """
+    from shapestore.preprocess.rebuild import rebuild as run_rebuild
+    from shapestore.quality.gates import Gates
+
+    return run_rebuild(
+        Path(store),
+        shape_ids,
+        Path(raw) if raw is not None else None,
+        write,
+        _workers(0 if workers is None and shape_ids is not None else workers, scheduler),
+        on_progress or _silent,
+        lambda opened: Gates(opened.root.recipe, opened.root.source_kind),
+    )
+
+
+def diff(a: str | Path, b: str | Path) -> Comparison:
+    """What differs between two stores: schema, recipe, and every shape, whatever the order of the rows.
+
+    Raises
+    ------
+    StoreDamaged
+        A shard or an index array is lost, or is not the committed one.
+    """
+    from shapestore.quality.compare import compare_stores
+
+    return compare_stores(Path(a), Path(b))
 
 
 def _workers(workers: int | None, scheduler: str | None) -> Callable[[], Workers]:

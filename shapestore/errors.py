@@ -30,6 +30,7 @@ class Reason(StrEnum):
     OVER_CAPACITY = "more than the declared capacity"
     WORKER_DIED = "the worker process died on this item"
     RULE = "breaks a schema rule"
+    GATE = "fails a quality check"
     ERROR = "unexpected error"
 
 
@@ -91,6 +92,10 @@ class Invalid(ShapestoreError):
 
 class RecordInvalid(Invalid):
     """A record breaks rules of the store's schema."""
+
+
+class GateFailed(Invalid):
+    """A record fails quality checks that the recipe makes gates."""
 
 
 class RecipeInvalid(Invalid):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from shapestore.cli.output import AS_JSON, STORE, human_bytes, print_json, print_pairs, print_table
 
@@ -34,6 +35,7 @@ def command(store: STORE, as_json: AS_JSON = False) -> None:
                 f"{about['recipe']['name']}, digest {about['recipe_digest'][:12]}, source {about['source_kind']}",
             ),
             ("commit", f"{about['commit'][:12]}, number {about['commits']}, format {about['format']}"),
+            ("validated", _validated(about["validation"], about["commit"])),
             *(("run", _run(run)) for run in about["runs"][-5:]),
         ]
     )
@@ -57,5 +59,14 @@ def _counts(counts: dict[str, int]) -> str:
     return ", ".join([*shown, *more]) or "none"
 
 
-def _run(run: dict[str, object]) -> str:
+def _validated(validation: dict[str, Any] | None, commit: str) -> str:
+    """When, at which level and with what outcome the store was last validated."""
+    if validation is None:
+        return "never: run shapestore validate"
+    since = "" if validation["commit"] == commit else ", before the store changed"
+    rows = f"{validation['checked']:,} of {validation['rows']:,} rows"
+    return f"{validation['finished']}, level {validation['level']}, {rows}: {validation['outcome']}{since}"
+
+
+def _run(run: dict[str, Any]) -> str:
     return f"{run['started']} on {run['host']}: {run['mode']}, {run['rows']} rows in {run['seconds']} s"

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from shapestore.cli import derive, export, info, ingest, ls, quarantine, show, split, validate
+from shapestore.cli import derive, diff, export, info, ingest, ls, quarantine, rebuild, show, split, validate, why
 
 app = typer.Typer(
     help="Raw 3D shapes in, a typed Zarr store out, read back by torch without copying.",
@@ -16,10 +16,13 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     rich_markup_mode="rich",
 )
-for module in (ingest, validate, info, ls, show, quarantine, split, derive, export):
+for module in (ingest, validate, info, ls, show, why, quarantine, rebuild, diff, split, derive, export):
     app.command(name=module.__name__.rpartition(".")[2])(module.command)
 
 _debug = False
+
+_INTERRUPTED = 130
+"""What typer makes of Ctrl-C."""
 
 
 def _print_version(wanted: bool) -> None:
@@ -50,8 +53,10 @@ def main() -> None:
         app()
     except ShapestoreError as error:
         _end(str(error), error.exit_code)
-    except KeyboardInterrupt:
-        _end("interrupted", 5)
+    except SystemExit as stop:
+        if stop.code == _INTERRUPTED:
+            _end("interrupted", 5)
+        raise
     except BrokenPipeError:
         sys.stderr.close()  # the reader of our output has gone: nothing is wrong
         sys.exit(0)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from shapestore.errors import InputRefused, Reason, RecordInvalid
+from shapestore.errors import GateFailed, InputRefused, Problem, Reason, RecordInvalid
 from shapestore.preprocess.fingerprint import Fingerprint, fingerprint, source_sha256
 from shapestore.preprocess.plan import PlannedItem
 from shapestore.preprocess.records.build import build_record
@@ -19,8 +19,18 @@ from shapestore.schemas.recipe import Recipe
 from shapestore.schemas.record import ShapeRecord
 from shapestore.schemas.seeding import row_seed
 from shapestore.schemas.store_schema import StoreSchema
+from shapestore.store.catalogue import NO_RUN
 from shapestore.store.entries import Failure, RowEntry
 from shapestore.store.part import Part, PartWriter
+
+Gate = Callable[[ShapeRecord, StoreSchema], Sequence[Problem]]
+"""Says what quality checks find wrong with a record before it is written."""
+
+
+def no_gate(record: ShapeRecord, schema: StoreSchema) -> Sequence[Problem]:
+    """Lets every record pass."""
+    del record, schema
+    return ()
 
 
 @dataclass(frozen=True)
@@ -36,6 +46,9 @@ class Job:
     recipe: Recipe
     schema: StoreSchema
     rows_per_shard: int
+    gate: Gate
+    run: int = NO_RUN
+    """Number of this run in the store's history."""
 
 
 def compute_part(job: Job, planned: Sequence[PlannedItem]) -> Part:
@@ -63,9 +76,11 @@ def compute_row(job: Job, planned: PlannedItem) -> tuple[RowEntry, ShapeRecord |
         sha256 = source_sha256(path, known)
         raw = _source(job.source_kind).read(job.raw, item, job.recipe)
         record = build_record(raw, item, sha256, job.recipe, job.schema)
+        if problems := job.gate(record, job.schema):
+            raise GateFailed(f"record {item.shape_id}", problems)
     except Exception as error:  # whatever one item does, the others go on
-        failure = _failure(error, job.raw)
-    entry = failed_entry(job.recipe, planned, failure) if failure else _entry(planned.row, record, job.schema)
+        record, failure = None, _failure(error, job.raw)
+    entry = failed_entry(job, planned, failure) if failure else _entry(job, planned.row, record)
     measured = {
         "source_sha256": sha256,
         "source_size": known.size,
@@ -75,7 +90,7 @@ def compute_row(job: Job, planned: PlannedItem) -> tuple[RowEntry, ShapeRecord |
     return entry.model_copy(update=measured), record
 
 
-def failed_entry(recipe: Recipe, planned: PlannedItem, failure: Failure) -> RowEntry:
+def failed_entry(job: Job, planned: PlannedItem, failure: Failure) -> RowEntry:
     """The entry of an empty row."""
     item: SourceItem = planned.item
     return RowEntry(
@@ -85,12 +100,13 @@ def failed_entry(recipe: Recipe, planned: PlannedItem, failure: Failure) -> RowE
         category=item.category,
         group=item.group,
         source=item.path,
-        seed=row_seed(recipe.seed, item.shape_id),
+        seed=row_seed(job.recipe.seed, item.shape_id),
+        run=job.run,
         failure=failure,
     )
 
 
-def _entry(row: int, record: ShapeRecord | None, schema: StoreSchema) -> RowEntry:
+def _entry(job: Job, row: int, record: ShapeRecord | None) -> RowEntry:
     assert record is not None, "a row without failure has a record"  # noqa: S101
     return RowEntry(
         row=row,
@@ -102,7 +118,8 @@ def _entry(row: int, record: ShapeRecord | None, schema: StoreSchema) -> RowEntr
         shift=record.provenance.shift,
         scale=record.provenance.scale,
         seed=record.provenance.seed,
-        declared={spec.name: record.arrays[spec.name].item() for spec in schema.index_arrays},
+        declared={spec.name: record.arrays[spec.name].item() for spec in job.schema.index_arrays},
+        run=job.run,
         notes=record.notes,
     )
 
@@ -111,8 +128,9 @@ def _failure(error: Exception, raw: Path) -> Failure:
     """What went wrong, in words that are the same wherever the raw files lie and however often it is tried."""
     if isinstance(error, InputRefused):
         reason, message, trace = error.reason.value, error.detail, ""
-    elif isinstance(error, RecordInvalid):
-        reason, message, trace = Reason.RULE.value, "; ".join(str(problem) for problem in error.problems), ""
+    elif isinstance(error, RecordInvalid | GateFailed):
+        reason = (Reason.RULE if isinstance(error, RecordInvalid) else Reason.GATE).value
+        message, trace = "; ".join(str(problem) for problem in error.problems), ""
     else:
         reason, message = Reason.ERROR.value, f"{type(error).__name__}: {error}"
         trace = "".join(traceback.format_exception(error))

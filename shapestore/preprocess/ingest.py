@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from shapestore.errors import InputRefused, NotAStore, Problem, StoreChanged, UsageError, WorkMismatch
-from shapestore.preprocess.compute import Job, compute_row
+from shapestore.preprocess.compute import Gate, Job, compute_row, no_gate
 from shapestore.preprocess.fingerprint import Fingerprint, fingerprint, source_sha256
 from shapestore.preprocess.interrupts import interrupts
 from shapestore.preprocess.job import Coordinator, Progress
@@ -140,14 +140,14 @@ def prepare(request: Request, source: Source | None = None) -> Work:
     return Work(recipe, discovery, commit, len(present), unfinished, retried, added)
 
 
-def estimate(request: Request, work: Work) -> Estimate:
+def estimate(request: Request, work: Work, gate: Gate = no_gate) -> Estimate:
     """Compute a few of the items without keeping them, and work out what all of them cost."""
     schema = schema_of(work.recipe)
     row_bytes = sum(spec.row_bytes for spec in schema.arrays)
     folder = next(parent for parent in (request.store, *request.store.absolute().parents) if parent.exists())
     items = work.unfinished.items if work.unfinished else (*work.retried, *rows_from(0, work.added))
     chosen = sorted({0, len(items) // 2, len(items) - 1})[:PROBES] if items else []
-    job = _job(request, work.recipe, schema, schema.rows_per_shard())
+    job = _job(request, work.recipe, schema, schema.rows_per_shard(), gate)
     seconds, remarks = [], []
     for position in chosen:
         started = time.perf_counter()
@@ -167,9 +167,15 @@ def estimate(request: Request, work: Work) -> Estimate:
 
 
 def run(
-    request: Request, work: Work, workers: Callable[[], Workers], report: Callable[[Progress], None]
+    request: Request,
+    work: Work,
+    workers: Callable[[], Workers],
+    report: Callable[[Progress], None],
+    gate: Gate = no_gate,
 ) -> Progress | None:
     """Carry out the work; returns what was done, or None where there was nothing to do.
+
+    A record that `gate` finds fault with is quarantined.
 
     Raises
     ------
@@ -182,7 +188,7 @@ def run(
         if work.commit != _commit(request.store):
             raise StoreChanged(f"{request.store} was changed by another writer just now. Run the command again.")
         writer = _writer(request, work.recipe)
-        job = _job(request, work.recipe, writer.root.content, writer.root.rows_per_shard)
+        job = _job(request, work.recipe, writer.root.content, writer.root.rows_per_shard, gate)
         started: Workers | None = None
         done: list[Progress] = []
         for plan in _plans(request.store, writer, work):
@@ -308,7 +314,7 @@ def _writer(request: Request, recipe: Recipe) -> StoreWriter:
         return StoreWriter.create(request.store, recipe, request.source_kind)
 
 
-def _job(request: Request, recipe: Recipe, schema: StoreSchema, rows_per_shard: int) -> Job:
+def _job(request: Request, recipe: Recipe, schema: StoreSchema, rows_per_shard: int, gate: Gate) -> Job:
     return Job(
         store=request.store.absolute(),
         work=work_folder(request.store).absolute(),
@@ -317,6 +323,7 @@ def _job(request: Request, recipe: Recipe, schema: StoreSchema, rows_per_shard: 
         recipe=recipe,
         schema=schema,
         rows_per_shard=rows_per_shard,
+        gate=gate,
     )
 
 

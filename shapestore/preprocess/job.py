@@ -10,14 +10,14 @@ import shutil
 import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
 from shapestore.errors import Reason, StoppedEarly
 from shapestore.preprocess.compute import Job, compute_part, compute_row, failed_entry
-from shapestore.preprocess.history import describe_run
+from shapestore.preprocess.history import describe_run, describe_source
 from shapestore.preprocess.plan import PLAN, Plan, PlannedItem
 from shapestore.preprocess.workers import POLL_SECONDS, TASKS_PER_SLOT, TaskDied, Workers
 from shapestore.store.entries import Failure, GroupCommit
@@ -106,10 +106,10 @@ class Coordinator:
         self._progress = Progress(len(plan.items))
         self._running = 0
         self._last_commit = self._started = time.monotonic()
-        self._run = describe_run(plan.mode, workers.slots)
-        names = [each.item for each in plan.items] if plan.mode == "append" else []
+        self._run = describe_run(plan.mode, workers.slots) | describe_source(job.source_kind, job.raw)
+        items = [each.item for each in plan.items]  # one that is computed again may be of another category by now
         self._root = writer.with_codes(
-            {"split": [item.split for item in names], "category": [item.category for item in names]}
+            {"split": [item.split for item in items], "category": [item.category for item in items]}
         )
 
     def run(self) -> Progress:
@@ -121,6 +121,7 @@ class Coordinator:
             Interrupted, or more failures than allowed; all that was sealed is committed.
         """
         todo = self._todo(self._replay())
+        self._job = replace(self._job, run=self._writer.log_run(self._run_so_far()))
         with Ledger(self._job.work / LEDGER) as ledger:
             self._report(self._progress)
             for number in list(self._groups):
@@ -143,11 +144,12 @@ class Coordinator:
         return self._progress
 
     def _replay(self) -> set[int]:
-        """Take over what an interrupted run did, by its ledger; returns the rows that need no more work."""
+        """Take over what interrupted runs did, by their ledger; returns the rows that need no more work."""
         parts: dict[int, list[Part]] = defaultdict(list)
         sealed: dict[int, dict[str, ShardEntry]] = {}
         for line in Ledger(self._job.work / LEDGER).replay():
             if "part" in line:
+                self._writer.log_run(line["run"])  # one that was killed before its first commit is in no log yet
                 part = Part.model_validate(line["part"])
                 parts[part.entries[0].row // self._job.rows_per_shard].append(part)
             else:
@@ -207,10 +209,10 @@ class Coordinator:
         self._keep_part(number, outcome, ledger)
 
     def _keep_part(self, number: int, part: Part, ledger: Ledger) -> None:
-        ledger.append({"part": part.model_dump(mode="json")})
-        self._groups[number].take(part)
         self._progress.done += len(part.entries)
         self._progress.quarantined += sum(entry.failure is not None for entry in part.entries)
+        ledger.append({"part": part.model_dump(mode="json"), "run": self._run_so_far()})
+        self._groups[number].take(part)
         self._report(self._progress)
         self._seal_if_complete(number)
 
@@ -223,7 +225,7 @@ class Coordinator:
             self._again.extend((number, (each,)) for each in items)
             return
         failure = Failure(reason=Reason.WORKER_DIED.value, message="it crashed, or ran out of memory")
-        entry = failed_entry(self._job.recipe, items[0], failure)
+        entry = failed_entry(self._job, items[0], failure)
         self._keep_part(number, Part(file="none", entries=(entry,), sizes={}), ledger)
 
     def _seal_if_complete(self, number: int) -> None:
@@ -256,11 +258,15 @@ class Coordinator:
             ready = {number: group for number, group in candidates if group.shards is not None}
         if not ready:
             return
-        self._writer.log_run(self._run | self._progress.summary(time.monotonic() - self._started))
+        self._writer.log_run(self._run_so_far())
         self._root = self._writer.commit(self._root, [self._commit_of(*each) for each in ready.items()])
         for number in ready:
             del self._groups[number]
         self._last_commit = time.monotonic()
+
+    def _run_so_far(self) -> dict[str, Any]:
+        """What is to be known of this run, for the store's history."""
+        return self._run | self._progress.summary(time.monotonic() - self._started)
 
     def _commit_of(self, number: int, group: _Group) -> GroupCommit:
         shards = group.shards or {}

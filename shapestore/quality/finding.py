@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 from shapestore.schemas.base import Strict
 
 Severity = Literal["error", "warning"]
+"""`error`: training on the store gives wrong results. `warning`: somebody should look."""
 
 
 class Finding(Strict):
@@ -14,10 +16,49 @@ class Finding(Strict):
 
     severity: Severity
     check: str
-    """Name of what found it: `structure`, `integrity`, `checksum`, or a rule of the schema."""
-    place: str
-    """File, array or shape that it concerns."""
+    """Name of the check that found it."""
     message: str
     """What was expected, and what was found."""
+    place: str = ""
+    """File or array that it concerns."""
+    row: int | None = None
+    """Row that it concerns; None where it concerns the store, a file or several rows."""
+    shape_id: str = ""
+    """Id of that row's shape."""
+    measure: str = ""
+    """The measure that is out of bounds."""
+    value: float | None = None
+    """The number that was measured; None where there is none, or it is not finite."""
+    low: float | None = None
+    """Least sound number."""
+    high: float | None = None
+    """Largest sound number."""
     remedy: str = ""
     """What to do about it."""
+    look: str = ""
+    """Command that shows it."""
+    waived: str = ""
+    """Reason why it does not count; empty where it does."""
+
+    @property
+    def excess(self) -> float:
+        """How far out of bounds, relative to the bound; infinite where there is no number."""
+        if self.value is None:
+            return math.inf
+        beyond = max(
+            self.low - self.value if self.low is not None else 0.0,
+            self.value - self.high if self.high is not None else 0.0,
+        )
+        return beyond / max(abs(self.low or 0.0), abs(self.high or 0.0), 1e-12)
+
+
+def worst_first(finding: Finding) -> tuple[bool, bool, bool, float, str, int]:
+    """Sort key: what counts, errors, what concerns more than one row, then by excess."""
+    return (
+        bool(finding.waived),
+        finding.severity != "error",
+        finding.row is not None,
+        -finding.excess,
+        finding.check,
+        -1 if finding.row is None else finding.row,
+    )

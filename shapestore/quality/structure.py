@@ -13,6 +13,8 @@ from shapestore.quality.finding import Finding
 from shapestore.store.layout import INTEGRITY
 from shapestore.store.reader import Store
 
+ABOUT = "Metadata, index arrays, counts and ids agree with the commit."
+
 REMEDY = "Bring the file back from a copy, or ingest into a new path."
 
 
@@ -81,4 +83,4 @@ def _ids(store: Store) -> Iterator[Finding]:
 
 
 def _error(place: str, message: str) -> Finding:
-    return Finding(severity="error", check="structure", place=place, message=message, remedy=REMEDY)
+    return Finding(severity="error", check="structure", message=message, place=place, remedy=REMEDY)

@@ -16,6 +16,9 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Input = Literal["mesh", "cloud", "label_map", "cache"]
 """What one raw item is: a triangle mesh, a point cloud, a label map, or a cache of finished arrays."""
 
+CheckName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9]*(-[a-z0-9]+)*$")]
+"""Name of a quality check, such as `sign-balance`."""
+
 Variant = Literal["OBJ-BG", "OBJ-ONLY", "PB-T25", "PB-T25-R", "PB-T50-R", "PB-T50-RS"]
 """The variants of ScanObjectNN (Uy et al., 2019), by their published names."""
 
@@ -148,6 +151,8 @@ class LabelsPart(Strict):
     distance: Literal["surface", "edt"] = "surface"
     """What signed distances measure: the exact class surfaces, or voxel centres by a pair of Euclidean distance
     transforms a class (as in the VecSetX caches, for reproduction; their slope at the surface is 1.6)."""
+    grid: NonNegativeInt = 0
+    """Cells along each axis of `label_grid`, the raw labels over the normalised cube, to look at; 0: not kept."""
 
     @model_validator(mode="after")
     def _classes_fit_scheme(self) -> Self:
@@ -263,6 +268,8 @@ class Recipe(Strict):
     """Arrays of an existing cache."""
     storage: Mapping[Name, Literal["mapped", "packed"]] = {}
     """How single arrays lie on disk, where that differs from the default (grids packed, all else mapped)."""
+    checks: Mapping[CheckName, Mapping[str, bool | float | str]] = {}
+    """Thresholds of quality checks that differ from their defaults; `gate` makes ingest quarantine what fails."""
 
     def canonical(self) -> dict[str, Any]:
         """All that determines the store's content, as plain JSON values."""

@@ -11,6 +11,7 @@ from shapestore.schemas.cache_schema import cache_families
 from shapestore.schemas.families import (
     AnyFamily,
     LabelCounts,
+    LabelGrid,
     Labels,
     OccupancyGrid,
     Points,
@@ -24,6 +25,7 @@ from shapestore.schemas.specs import (
     distance_spec,
     grid_spec,
     label_codes,
+    label_grid_spec,
     mesh_facts,
     occupancy_spec,
     order_family,
@@ -158,6 +160,8 @@ def _label_samples(recipe: Recipe, labels: LabelsPart) -> Iterator[AnyFamily]:
             comment="classes in order: " + ", ".join(labels.names),
         )
     )
+    if labels.grid:
+        yield LabelGrid(grid=label_grid_spec("label_grid", labels.grid, codes))
     if recipe.surface is not None:
         yield sample_family("surface", recipe.surface.count, codes)
     if recipe.volume is not None:

@@ -80,6 +80,21 @@ def occupancy_spec(name: str, size: int, what: str) -> ArraySpec:
     )
 
 
+def label_grid_spec(name: str, size: int, codes: tuple[Code, ...]) -> ArraySpec:
+    """(size, size, size) int8 class codes."""
+    return ArraySpec(
+        name=name,
+        dims=("x", "y", "z"),
+        shape=(size, size, size),
+        dtype="int8",
+        kind="packed",
+        long_name="class of the raw label map at cell centres, 0 outside all classes",
+        role="label_grid",
+        codes=codes,
+        comment=CELL_CENTRES.format(size=size),
+    )
+
+
 def mesh_facts() -> MeshFacts:
     """`mesh_*`: what the raw mesh is like."""
     counts = {

@@ -9,6 +9,9 @@ from shapestore.store.layout import INDEX_CHUNK_ROWS, INTEGRITY, PROVENANCE, QUA
 NO_CODE = -1
 """Code of a row that has no split or no category."""
 
+NO_RUN = -1
+"""Run of a row of which it is not known."""
+
 ROW_COLUMNS = (
     Column("shape_id", "string", "id of the shape, unique in the store", fill=""),
     Column("valid", "bool", "whether the row holds data; false: its input is quarantined", fill=False),
@@ -28,6 +31,7 @@ PROVENANCE_COLUMNS = (
     Column(f"{PROVENANCE}/source_mtime_ns", "int64", "modification time of the raw input when it was read", units="ns"),
     Column(f"{PROVENANCE}/seconds", "float32", "time that the row took to compute", units="s"),
     Column(f"{PROVENANCE}/notes", "string", "remarks on the row, one a line", fill=""),
+    Column(f"{PROVENANCE}/run", "int32", "run that computed the row: number into provenance/runs", fill=NO_RUN),
 )
 """One value a row, of what may differ between two runs of the same work."""
 
@@ -53,6 +57,7 @@ LOG_COLUMNS = (
     Column(
         f"{PROVENANCE}/runs", "string", "JSON list of the runs that wrote here", dims=("one",), fill="", chunk_rows=1
     ),
+    Column(f"{PROVENANCE}/validation", "string", "JSON of the last validation", dims=("one",), fill="", chunk_rows=1),
 )
 """Single values about the store's history; of fixed length, so that the root does not depend on it."""
 

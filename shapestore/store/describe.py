@@ -31,6 +31,7 @@ def describe(store: Store) -> dict[str, Any]:
         "commit": root.sha256,
         "commits": int(store.index("provenance/commit")[0]),
         "runs": json.loads(store.index("provenance/runs")[0]),
+        "validation": json.loads(store.index("provenance/validation")[0]),
         "arrays": [
             {
                 "name": spec.name,

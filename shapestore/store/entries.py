@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from shapestore.schemas.base import Strict
+from shapestore.store.catalogue import NO_RUN
 from shapestore.store.shard import ShardEntry
 
 
@@ -39,6 +40,8 @@ class RowEntry(Strict):
     source_size: int = 0
     source_mtime_ns: int = 0
     seconds: float = 0.0
+    run: int = NO_RUN
+    """Run that computed the row: its number in the store's history."""
     notes: tuple[str, ...] = ()
     failure: Failure | None = None
     """Set where the input is quarantined; the row is then empty."""

@@ -38,7 +38,7 @@ class StoreWriter:
         """The last commit."""
         self._members: dict[str, dict[str, Any]] = root.members() if (path / "zarr.json").exists() else {}
         self._buffer = ColumnBuffer(path, root.column_lengths if self._members else {})
-        self._commits, self._runs = self._read_log()
+        self._commits, self._runs, self._validation = self._read_log()
 
     @classmethod
     def open(cls, path: Path) -> Self:
@@ -98,11 +98,22 @@ class StoreWriter:
             merged[column] = (*merged[column], *sorted(set(names) - {*merged[column], ""}))
         return self.root.model_copy(update={"codes": merged})
 
-    def log_run(self, run: Mapping[str, Any]) -> None:
-        """Keep what is to be known of this run of the program, in the place of what was logged of it before."""
-        if self._runs and self._runs[-1].get("started") == run["started"]:
-            self._runs.pop()
-        self._runs.append(dict(run))
+    def log_run(self, run: Mapping[str, Any]) -> int:
+        """Keep what is to be known of a run of the program, in the place of what was logged of it before.
+
+        Returns
+        -------
+        int
+            The number of the run, which never changes.
+        """
+        logged = [known.get("started") for known in self._runs]  # tells runs apart: one at a time may write
+        number = logged.index(run["started"]) if run["started"] in logged else len(logged)
+        self._runs[number : number + 1] = [dict(run)]
+        return number
+
+    def log_validation(self, validation: Mapping[str, Any]) -> None:
+        """Keep what a validation found, in the place of what an earlier one did."""
+        self._validation = dict(validation)
 
     def commit(self, root: Root, groups: Sequence[GroupCommit], columns: Mapping[str, Values] | None = None) -> Root:
         """Make row groups, whole columns and all that `root` says visible to readers, at once.
@@ -216,9 +227,10 @@ class StoreWriter:
 
     def _put_log(self) -> None:
         self._commits += 1
-        commit, runs = LOG_COLUMNS
+        commit, *texts = LOG_COLUMNS
         self._buffer.put(commit, 0, np.array([self._commits]))
-        self._buffer.put(runs, 0, np.array([json.dumps(self._runs, ensure_ascii=False)], dtype=object))
+        for column, value in zip(texts, (self._runs, self._validation), strict=True):
+            self._buffer.put(column, 0, np.array([json.dumps(value, ensure_ascii=False)], dtype=object))
 
     def _with_digests(self, root: Root) -> Root:
         """Fill in the digests of touched chunks; `provenance` is not part of what a commit promises."""
@@ -259,14 +271,14 @@ class StoreWriter:
         self._buffer.settle(root.column_lengths)
         self._remove_beyond()
 
-    def _read_log(self) -> tuple[int, list[dict[str, Any]]]:
-        """Number of commits, and runs so far."""
-        if not self._members:
-            return 0, []
-        commit, runs = LOG_COLUMNS
-        with suppress(StoreDamaged, ValueError):  # history for people: its loss must not stop a repair
-            return int(self.column(commit.path)[0]), json.loads(self.column(runs.path)[0])
-        return 0, []
+    def _read_log(self) -> tuple[int, list[dict[str, Any]], dict[str, Any] | None]:
+        """Number of commits, runs so far, and the last validation."""
+        if self._members:
+            commit, *texts = LOG_COLUMNS
+            with suppress(StoreDamaged, ValueError):  # history for people: its loss must not stop a repair
+                runs, validation = (json.loads(self.column(column.path)[0]) for column in texts)
+                return int(self.column(commit.path)[0]), runs, validation
+        return 0, [], None
 
 
 def _size(entry: ShardEntry) -> int:

@@ -13,7 +13,9 @@ from shapestore import __version__, api
 from shapestore.cli.main import app
 from tests.integration.conftest import SMALL, Program, program  # noqa: F401
 
-COMMANDS = ("ingest", "validate", "info", "ls", "show", "quarantine", "split", "derive", "export")
+COMMANDS = (
+    "ingest", "validate", "info", "ls", "show", "why", "quarantine", "rebuild", "diff", "split", "derive", "export",
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -119,7 +121,7 @@ def test_validate_finds_damage_and_exits_with_3(program: Program, store: Path, t
     shard.write_bytes(data)
     result = json.loads(program("validate", damaged, "--level", "full", "--workers", 0, "--json", code=3).stdout)
     assert not result["passed"]
-    assert [finding["check"] for finding in result["findings"]] == ["checksum"]
+    assert [(finding["check"], finding["row"]) for finding in result["findings"]] == [("integrity", 0)]
     shard.unlink()
     assert "missing" in program("validate", damaged, "--workers", 0, code=3).stdout
 

@@ -16,7 +16,7 @@ LIMIT = 500e6 + 3 * 256**3 * 4
 PROGRAM = """
 import sys
 from pathlib import Path
-from shapestore.preprocess.compute import Job, compute_part
+from shapestore.preprocess.compute import Job, compute_part, no_gate
 from shapestore.preprocess.plan import rows_from
 from shapestore.preprocess.source import load_source
 from shapestore.schemas.recipe_file import load_recipe
@@ -24,7 +24,7 @@ from shapestore.schemas.recipe_schema import schema_of
 
 raw, work = Path(sys.argv[1]), Path(sys.argv[2])
 recipe = load_recipe("cardiac-sdf")
-job = Job(work / "s.zarr", work, raw, "cardiac", recipe, schema_of(recipe), 64)
+job = Job(work / "s.zarr", work, raw, "cardiac", recipe, schema_of(recipe), 64, no_gate)
 part = compute_part(job, rows_from(0, load_source("cardiac").discover(raw, recipe).items))
 assert part.sizes, part.entries[0].failure
 # Not ru_maxrss, which begins with what the parent had when it made this process.

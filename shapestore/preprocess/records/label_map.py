@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shapestore.preprocess.geometry.edt_field import EdtField
+from shapestore.preprocess.geometry.label_grid import label_grid
 from shapestore.preprocess.geometry.label_near import near_samples
 from shapestore.preprocess.geometry.label_samples import (
     LabelledSamples,
@@ -64,6 +65,8 @@ def from_label_map(raw: RawLabelMap, recipe: Recipe, seed: int) -> Computed:
     surfaces = class_surfaces(volume, part.smoothing)
     frame = surfaces.frame()
     arrays: Arrays = {"class_voxels": volume.voxels[1 : len(part.names) + 1].astype(np.int32)}
+    if part.grid:
+        arrays["label_grid"] = label_grid(volume, frame, part.grid)
     if recipe.surface is not None:
         arrays |= _surface(surfaces, frame, recipe.surface, seed)
     if recipe.volume is not None or recipe.near is not None:

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from shapestore.schemas.families.base import Family
 from shapestore.schemas.families.fps_order import FpsOrder
-from shapestore.schemas.families.grids import OccupancyGrid, SdfGrid, UdfGrid
+from shapestore.schemas.families.grids import LabelGrid, OccupancyGrid, SdfGrid, UdfGrid
 from shapestore.schemas.families.labels import LabelCounts, Labels
 from shapestore.schemas.families.mesh_facts import MeshFacts, SignFacts
 from shapestore.schemas.families.points import Points
@@ -24,6 +24,7 @@ AnyFamily = Annotated[
     | UdfGrid
     | SdfGrid
     | OccupancyGrid
+    | LabelGrid
     | SdfSamples
     | Labels
     | LabelCounts
@@ -37,6 +38,7 @@ __all__ = [
     "Family",
     "FpsOrder",
     "LabelCounts",
+    "LabelGrid",
     "Labels",
     "MeshFacts",
     "OccupancyGrid",

@@ -1,4 +1,4 @@
-"""UdfGrid, SdfGrid, OccupancyGrid: fields on a regular grid over [-1, 1]^3.
+"""UdfGrid, SdfGrid, OccupancyGrid, LabelGrid: fields on a regular grid over [-1, 1]^3.
 
 All grids share one convention: indices are (x, y, z), and cell i of G has its centre at -1 + (i + 0.5) * 2 / G.
 """
@@ -51,6 +51,27 @@ class SdfGrid(Family):
 
     def _misfits(self) -> Iterable[str]:
         yield from misfit(self.grid, (None, None, None), *FIELD_DTYPES)
+
+
+class LabelGrid(Family):
+    """The raw label map at the cell centres: class of the voxel that holds each."""
+
+    family: Literal["label_grid"] = "label_grid"
+    grid: ArraySpec
+    """(G, G, G) int8: declared codes; 0 outside all classes."""
+
+    def arrays(self) -> tuple[ArraySpec, ...]:
+        """The grid."""
+        return (self.grid,)
+
+    def rules(self) -> tuple[Rule, ...]:
+        """Only declared codes."""
+        return (declared_codes(self.grid.name, (code.value for code in self.grid.codes)),)
+
+    def _misfits(self) -> Iterable[str]:
+        yield from misfit(self.grid, (None, None, None), "int8")
+        if not self.grid.codes:
+            yield f"{self.grid.name}: labels must declare their codes"
 
 
 class OccupancyGrid(Family):

@@ -186,3 +186,17 @@ def test_a_map_without_classes_is_refused() -> None:
 def test_a_code_without_class_is_an_error_of_the_source() -> None:
     with pytest.raises(ValueError, match="code 2 in a map of 1 classes"):
         from_label_map(two_balls(), recipe(1, **PARTS), 0)
+
+
+def test_the_raw_labels_are_kept_over_the_cube_where_they_are_asked_for() -> None:
+    made_by = recipe(2, **PARTS)
+    raw = balls(np.diag([1.0, 1.0, 1.0, 1.0]), (40, 40, 40), ([14, 20, 20], 8), ([27, 20, 20], 4))
+    labels = made_by.labels.model_copy(update={"grid": 32}) if made_by.labels else None
+    with_grid = record(raw, made_by.model_copy(update={"labels": labels}))
+    grid = with_grid.arrays["label_grid"]
+    assert grid.shape == (32, 32, 32)
+    scale = with_grid.provenance.scale
+    for code, radius in ((1, 8), (2, 4)):
+        volume = np.count_nonzero(grid == code) * (2 / 32 / scale) ** 3
+        assert volume == pytest.approx(4 / 3 * np.pi * radius**3, rel=0.15)
+    assert "label_grid" not in record(raw, made_by).arrays

@@ -1,0 +1,238 @@
+"""What a worker does for `validate`: measure rows, a batch at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shapestore.errors import StoreChanged, StoreDamaged
+from shapestore.quality.check import Batch, Check, Fact, Measure, Settings
+from shapestore.quality.finding import Finding
+from shapestore.quality.registry import installed_checks, settings_of
+from shapestore.schemas.recipe import Recipe
+from shapestore.schemas.store_schema import StoreSchema
+from shapestore.store.reader import Store, open_store
+from shapestore.store.shard_map import Checksums
+
+BATCH_BYTES = 64 * 2**20
+"""Values that are in memory at once."""
+
+Key = tuple[str, str]
+"""Check, and measure or fact."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """What every task of one validation needs to know."""
+
+    store: Path
+    commit: str
+    """Identity of the commit that is validated."""
+    raw: Path | None
+    """Root of the raw files; None: checks of scope `source` are left out."""
+    checksums: Checksums
+    """When row checksums are compared while measuring."""
+    names: tuple[str, ...]
+    """Checks to run."""
+
+
+@dataclass
+class Measured:
+    """What was measured of some rows; a check that fails on a row has numbers of the others alone."""
+
+    rows: NDArray[np.int64]
+    """(m,) the rows that could be read."""
+    measures: dict[Key, Measure] = field(default_factory=dict)
+    facts: dict[Key, tuple[NDArray[np.int64], NDArray[Any]]] = field(default_factory=dict)
+    """Rows of each fact, and its values."""
+    findings: list[Finding] = field(default_factory=list)
+    """Rows that could not be read or measured."""
+
+    @classmethod
+    def join(cls, parts: Sequence[Measured]) -> Measured:
+        """Several pieces as one, by ascending row; a measure that a piece lacks is NaN there."""
+        rows = np.concatenate([np.zeros(0, np.int64), *(part.rows for part in parts)])
+        order = np.argsort(rows, kind="stable")
+        whole = cls(rows[order], findings=[finding for part in parts for finding in part.findings])
+        for key, first in {key: each for part in parts for key, each in part.measures.items()}.items():
+            values = [part.measures[key].values if key in part.measures else _absent(part) for part in parts]
+            whole.measures[key] = replace(first, values=np.concatenate(values)[order])
+        for key in {key: None for part in parts for key in part.facts}:
+            held = [part.facts[key] for part in parts if key in part.facts]
+            known, known_values = (np.concatenate(each) for each in zip(*held, strict=True))
+            whole.facts[key] = known[np.argsort(known)], known_values[np.argsort(known)]
+        return whole
+
+
+def measure_rows(job: Job, rows: Sequence[int]) -> Measured:
+    """Run the checks of a job on some rows of its store."""
+    store = committed_store(job.store, job.commit, job.checksums)
+    schema, recipe = store.root.content, store.root.recipe
+    checks = applicable(schema, recipe, job.names)
+    row_bytes = max(1, sum(spec.row_bytes for spec in schema.arrays))
+    size = max(1, BATCH_BYTES // row_bytes)
+    parts = []
+    for start in range(0, len(rows), size):
+        parts += _measure_batch(store, job, checks, np.asarray(rows[start : start + size], np.int64))
+    return Measured.join(parts)
+
+
+def applicable(schema: StoreSchema, recipe: Recipe, names: Sequence[str]) -> list[tuple[Check, Settings]]:
+    """The named checks that the store holds something for, with the recipe's thresholds."""
+    settings = settings_of(recipe)
+    return [
+        (check, settings[check.name])
+        for check in installed_checks()
+        if check.name in names and check.applies(schema, recipe) is None
+    ]
+
+
+def index_of(store: Store, rows: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
+    """Index arrays of some rows; codes as the texts that they stand for."""
+    found = {}
+    for column in store.root.row_columns:
+        values = store.index(column.path)[rows]
+        if column.path in store.root.codes:
+            names = np.array([*store.names(column.path), ""], dtype=object)  # -1 is the last: no name
+            values = names[values]
+        found[column.path] = values
+    return found
+
+
+def _measure_batch(
+    store: Store, job: Job, checks: Sequence[tuple[Check, Settings]], rows: NDArray[np.int64]
+) -> list[Measured]:
+    """One batch; where a row of it is damaged, each row by itself, so that only that one is lost."""
+    batch = Batch(
+        schema=store.root.content,
+        recipe=store.root.recipe,
+        rows=rows,
+        index=index_of(store, rows),
+        arrays=_Arrays(store, rows),
+        source_kind=store.root.source_kind,
+        raw=job.raw,
+    )
+    try:
+        parts = [_run(check, settings, batch) for check, settings in checks]
+    except StoreDamaged as error:
+        if len(rows) > 1:
+            return [part for row in rows for part in _measure_batch(store, job, checks, row[np.newaxis])]
+        remedy = "Bring the file back from a copy, or ingest into a new path."
+        return [Measured(rows[:0], findings=[_about_row(batch, 0, "integrity", str(error), remedy)])]
+    done = Measured(rows)
+    for part in parts:
+        done.measures |= part.measures
+        done.facts |= part.facts
+        done.findings += part.findings
+    return [done]
+
+
+def _run(check: Check, settings: Settings, batch: Batch) -> Measured:
+    """One check on one batch; a row that it fails on is a finding of its own, and has no numbers."""
+    done = Measured(batch.rows)
+    try:
+        for found in check.measure(batch, settings):
+            _put(done, check, found)
+    except StoreDamaged:
+        raise
+    except Exception as error:  # whatever a check does, the others go on, and so do the other rows
+        if len(batch) > 1:
+            return Measured.join([_run(check, settings, _part(batch, [position])) for position in range(len(batch))])
+        message = f"the check failed on this row: {type(error).__name__}: {error}"
+        remedy = "If the row is sound, this is a fault of the check: report it."
+        return Measured(batch.rows, findings=[_about_row(batch, 0, check.name, message, remedy)])
+    return done
+
+
+def _part(batch: Batch, positions: Sequence[int]) -> Batch:
+    """Some rows of a batch."""
+    chosen = list(positions)
+    return replace(
+        batch,
+        rows=batch.rows[chosen],
+        index={name: values[chosen] for name, values in batch.index.items()},
+        arrays=_Chosen(batch.arrays, chosen),
+    )
+
+
+def _about_row(batch: Batch, position: int, check: str, message: str, remedy: str) -> Finding:
+    return Finding(
+        severity="error",
+        check=check,
+        message=message,
+        row=int(batch.rows[position]),
+        shape_id=str(batch.index["shape_id"][position]),
+        remedy=remedy,
+    )
+
+
+def _put(done: Measured, check: Check, found: Measure | Fact) -> None:
+    values = np.asarray(found.values)
+    if len(values) != len(done.rows):
+        raise ValueError(f"{found.name} has {len(values)} values for {len(done.rows)} rows")
+    if isinstance(found, Measure):
+        done.measures[check.name, found.name] = replace(found, values=values.astype(np.float64))
+    else:
+        done.facts[check.name, found.name] = done.rows, values
+
+
+def _absent(part: Measured) -> NDArray[np.float64]:
+    return np.full(len(part.rows), np.nan)
+
+
+class _Arrays(Mapping[str, NDArray[Any]]):
+    """The arrays of some rows, read when a check asks for them and kept for the next one."""
+
+    def __init__(self, store: Store, rows: NDArray[np.int64]) -> None:
+        self._store, self._rows = store, rows
+        self._held: dict[str, NDArray[Any]] = {}
+
+    def __getitem__(self, name: str) -> NDArray[Any]:
+        if name not in self._store:
+            raise KeyError(name)
+        if name not in self._held:
+            self._held[name] = self._store.read(self._rows, [name])[name]
+        return self._held[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._store.arrays)
+
+    def __len__(self) -> int:
+        return len(self._store.arrays)
+
+
+class _Chosen(Mapping[str, NDArray[Any]]):
+    """Some rows of arrays that are read when they are asked for."""
+
+    def __init__(self, arrays: Mapping[str, NDArray[Any]], chosen: Sequence[int]) -> None:
+        self._arrays, self._chosen = arrays, chosen
+
+    def __getitem__(self, name: str) -> NDArray[Any]:
+        return self._arrays[name][self._chosen]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._arrays)
+
+    def __len__(self) -> int:
+        return len(self._arrays)
+
+
+@lru_cache(maxsize=2)
+def committed_store(path: Path, commit: str, checksums: Checksums) -> Store:
+    """The store as one commit left it; a worker keeps it open from task to task.
+
+    Raises
+    ------
+    StoreChanged
+        There has been another commit since.
+    """
+    store = open_store(path, checksums=checksums)
+    if store.root.sha256 != commit:
+        raise StoreChanged(f"{path} was changed by a writer while it was looked at. Run the command again.")
+    return store

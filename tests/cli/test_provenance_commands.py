@@ -1,0 +1,121 @@
+"""`why`, `rebuild` and `diff` as a user runs them: what they print, what they answer to machines, how they end."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from demo.raw import write_shapenet
+from shapestore import api
+from tests.integration.conftest import Program, program, tree_digest  # noqa: F401
+
+SMALL = ("points.count=128", "points.fps_order=32")
+
+
+@pytest.fixture(scope="module")
+def raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("provenance")
+    shutil.move(write_shapenet(folder, models_per_class=1), folder / "raw")
+    (folder / "raw" / "empty.obj").write_text("# nothing\n")
+    return folder / "raw"
+
+
+@pytest.fixture(scope="module")
+def store(raw: Path) -> Path:
+    path = raw.parent / "s.zarr"
+    api.ingest("meshes", raw, path, recipe="points", settings=SMALL, workers=0)
+    return path
+
+
+@pytest.fixture(scope="module")
+def first(raw: Path) -> str:
+    return str(min(raw.rglob("model_normalized.obj")).relative_to(raw))
+
+
+def test_why_shows_the_chain(program: Program, store: Path, raw: Path, first: str) -> None:  # noqa: F811
+    text = program("why", store, first).stdout
+    for words in ("source meshes of shapestore", "the same to the byte", "recipe", "numpy", "Python", "unit-vectors"):
+        assert words in text
+    found = json.loads(program("why", store, first, "--json").stdout)
+    assert (found["source"]["state"], found["source"]["root"]) == ("same", str(raw))
+    assert all(check["sound"] for check in found["checks"])
+
+
+def test_why_tells_what_to_do_about_a_quarantined_shape(program: Program, store: Path) -> None:  # noqa: F811
+    text = program("why", store, "empty.obj").stdout
+    assert "no faces: " in text
+    assert f"shapestore rebuild {store} empty.obj --write" in text
+
+
+def test_rebuild_of_what_is_unchanged(program: Program, store: Path, first: str) -> None:  # noqa: F811
+    assert "1 shapes computed: 1 identical" in program("rebuild", store, first).stdout
+    done = json.loads(program("rebuild", store, "--all", "--workers", 0, "--json").stdout)
+    assert {row["outcome"] for row in done["rows"]} == {"identical"}
+    assert "1 quarantined" in program("rebuild", store, first, "empty.obj", code=4).stdout
+
+
+def test_rebuild_tells_what_differs_and_replaces_it(
+    program: Program,  # noqa: F811
+    store: Path,
+    raw: Path,
+    first: str,
+    tmp_path: Path,
+) -> None:
+    copy = shutil.copytree(store, tmp_path / "copy.zarr")
+    changed = shutil.copytree(raw, tmp_path / "raw")
+    shutil.copy(max(changed.rglob("model_normalized.obj")), changed / first)
+    told = program("rebuild", copy, first, "--raw", changed, code=3)
+    assert "different" in told.stdout
+    assert "the raw file has changed; pc_xyz: 384 of 384 values, by" in told.stdout
+    assert "--write" in told.stderr
+    assert tree_digest(copy) == tree_digest(store)
+
+    assert "1 shapes replaced" in program("rebuild", copy, first, "--raw", changed, "--write").stdout
+    program("rebuild", copy, first, "--raw", changed)
+    differs = program("diff", store, copy, code=3).stdout
+    assert f"1 shapes: {first}" in differs
+    assert "source_sha256" in differs
+    found = json.loads(program("diff", store, copy, "--json", code=3).stdout)
+    assert (found["version"], found["equal"], found["changed"]) == (1, False, [first])
+    assert {"array": "pc_xyz", "rows": 1} in found["arrays"]
+
+
+def test_diff_of_equal_stores(program: Program, store: Path, tmp_path: Path) -> None:  # noqa: F811
+    copy = shutil.copytree(store, tmp_path / "copy.zarr")
+    assert "equal" in program("diff", store, copy).stdout
+    assert json.loads(program("diff", store, copy, "--json").stdout)["equal"]
+
+
+def test_diff_shows_recipe_and_schema_side_by_side(program: Program, store: Path, raw: Path, tmp_path: Path) -> None:  # noqa: F811
+    other = tmp_path / "other.zarr"
+    settings = ("points.count=64", "points.fps_order=0")
+    api.ingest("meshes", raw, other, recipe="points", settings=settings, workers=0)
+    lines = [line.split() for line in program("diff", store, other, code=3).stdout.splitlines()]
+    assert ["points.count", "128", "64"] in lines
+    assert ["pc_fps_order", "there", "absent"] in lines
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("why", "{store}", "emty.obj"), "Did you mean 'empty.obj'"),
+        (("rebuild", "{store}", "emty.obj"), "Did you mean 'empty.obj'"),
+        (("rebuild", "{store}"), "either ids of shapes"),
+        (("rebuild", "{store}", "empty.obj", "--all"), "either ids of shapes"),
+        (("rebuild", "{store}", "--all", "--raw", "nowhere"), "nowhere does not exist"),
+        (("diff", "{store}", "nowhere.zarr"), "nowhere.zarr"),
+    ],
+)
+def test_errors_are_one_message(program: Program, store: Path, arguments: tuple[str, ...], message: str) -> None:  # noqa: F811
+    refused = program(*(word.format(store=store) for word in arguments), code=2)
+    assert refused.stderr.startswith("shapestore: ")
+    assert message in refused.stderr
+    assert "Traceback" not in refused.stderr
+
+
+@pytest.mark.parametrize("command", ["why", "rebuild", "diff"])
+def test_help_has_an_example(program: Program, command: str) -> None:  # noqa: F811
+    assert "Example: shapestore " + command in program(command, "--help").stdout
