@@ -57,6 +57,10 @@ def command(
     compare: Annotated[
         str | None, typer.Option(help="Another store: say what changed against it.", show_default=False)
     ] = None,
+    report: Annotated[
+        Path | None,
+        typer.Option(help="Write a report with charts and pictures: one HTML file.", show_default=False),
+    ] = None,
     workers: WORKERS = None,
     scheduler: SCHEDULER = None,
     as_json: AS_JSON = False,
@@ -67,6 +71,8 @@ def command(
     """
     from shapestore import api
 
+    if report is not None and not report.parent.is_dir():
+        raise typer.BadParameter(f"{report.parent} is not a folder", param_hint="--report")
     with status().status("validating ...") as line:
         result = api.validate(
             store,
@@ -79,12 +85,19 @@ def command(
             scheduler=scheduler,
             on_progress=lambda done, total: line.update(f"validating ... {done:,} of {total:,}"),
         )
+        if report is not None:
+            from shapestore.quality.report import write_report
+
+            line.update("drawing the report ...")
+            write_report(result, api.open(store), report, raw)
     if as_json:
         print_json(result.model_dump(mode="json"))
     else:
         _print(result)
         if result.unrecorded:
             status().print(f"the outcome is not kept in the store: {result.unrecorded}")
+    if report is not None:
+        status().print(f"the report is in {report}")
     if not result.passed:
         raise typer.Exit(VIOLATED)
 
