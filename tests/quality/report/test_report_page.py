@@ -12,9 +12,11 @@ import pytest
 
 from shapestore import api
 from shapestore.errors import UsageError
+from shapestore.quality.compare import compare_stores
 from shapestore.quality.finding import Finding
+from shapestore.quality.moved import Moved
 from shapestore.quality.report import page, write_report
-from shapestore.quality.result import Validation
+from shapestore.quality.result import Compared, Validation
 from shapestore.quality.waivers import Waiver
 from shapestore.store.reader import Store
 from tests.quality.report.conftest import SMALL, measure, validation
@@ -242,3 +244,25 @@ def test_two_hundred_classes_are_all_in_the_matrix(meshes: Store, tmp_path: Path
 def test_thresholds_are_listed_with_the_reason_of_their_default(meshes: Store, tmp_path: Path) -> None:
     text = report(api.validate(meshes.path, "metadata"), meshes, tmp_path).text
     assert "deviation 0.08 Most standard deviation of the share over the rows" in text
+
+
+def test_what_changed_against_another_store_is_a_section_of_its_own(meshes: Store) -> None:
+    plain = validation(meshes, [])
+    assert 'id="changes"' not in page.render(page.page_of(plain, meshes, None))
+    moved = Moved(
+        check="rays",
+        measure=HOSTILE,
+        rows=12,
+        other_rows=12,
+        median=0.75,
+        other_median=0.25,
+        gap=0.5,
+        p=1e-9,
+        effect=1.0,
+    )
+    stores = compare_stores(meshes.path, meshes.path).model_copy(update={"added": ("a", "b"), "a": HOSTILE})
+    compared = Compared(outcome="3 errors", stores=stores, moved=(moved,))
+    html = page.render(page.page_of(plain.model_copy(update={"compared": compared}), meshes, None))
+    assert "2 shapes added, 0 removed, 0 changed" in Checked(html).text
+    assert "1 measure distributed otherwise" in Checked(html).text
+    assert "<script" not in html
