@@ -71,8 +71,9 @@ def command(
     """
     from shapestore import api
 
-    if report is not None and not report.parent.is_dir():
-        raise typer.BadParameter(f"{report.parent} is not a folder", param_hint="--report")
+    if report is not None and (report.is_dir() or not report.parent.is_dir()):
+        wanted = "it is a folder: name a file in it" if report.is_dir() else f"{report.parent} is not a folder"
+        raise typer.BadParameter(wanted, param_hint="--report")
     with status().status("validating ...") as line:
         result = api.validate(
             store,
@@ -107,13 +108,14 @@ def _print(result: Validation) -> None:
         [
             ("store", result.store),
             ("rows", f"{result.checked:,} of {result.rows:,} checked, level {result.level}, {result.seconds:.1f} s"),
+            *([("quarantined", f"{result.quarantined:,} rows are empty")] if result.quarantined else []),
             ("result", result.outcome),
             ("means", result.guarantee),
         ]
     )
     print_table(
         ("check", "result", "rows", "worst"),
-        [(check.name, _outcome(check), _rows(check), _worst(check)) for check in result.checks],
+        [(check.name, _outcome(check, result), _rows(check), _worst(check)) for check in result.checks],
     )
     if result.findings:
         _print_findings(result.findings)
@@ -158,15 +160,18 @@ def _print_findings(findings: Sequence[Finding]) -> None:
         status().print(f"remedy: {remedy}")
 
 
-def _outcome(check: CheckResult) -> str:
+def _outcome(check: CheckResult, result: Validation) -> str:
     if check.skipped:
         return f"not run: {check.skipped}"
-    parts = [(check.errors, "errors"), (check.warnings, "warnings")]
-    return ", ".join(f"{count:,} {noun}" for count, noun in parts if count) or "sound"
+    parts = [(check.errors, "error"), (check.warnings, "warning")]
+    found = ", ".join(f"{count:,} {noun}{'' if count == 1 else 's'}" for count, noun in parts if count)
+    of_rows = check.name not in ("structure", "integrity")
+    unmeasured = bool(check.measures) and _rows(check) == "0"
+    return found or ("nothing to measure" if of_rows and (unmeasured or not result.checked) else "sound")
 
 
-def _rows(check: CheckResult) -> int | str:
-    return max((measure.rows for measure in check.measures), default=0) if not check.skipped else ""
+def _rows(check: CheckResult) -> str:
+    return f"{max(measure.rows for measure in check.measures):,}" if check.measures else ""
 
 
 def _worst(check: CheckResult) -> str:

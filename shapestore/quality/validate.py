@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from shapestore.errors import UsageError
+from shapestore.errors import StoreChanged, UsageError
 from shapestore.preprocess.workers import TASKS_PER_SLOT, Workers, run_all
 from shapestore.quality.check import Check, Settings, Table
 from shapestore.quality.compare import compare_stores
@@ -26,12 +28,20 @@ from shapestore.quality.structure import ABOUT as STRUCTURE
 from shapestore.quality.structure import check_structure
 from shapestore.quality.summary import row_findings, store_findings, summarise, summarise_built_in, table_of
 from shapestore.quality.waivers import Waiver, waive
+from shapestore.store.layout import work_folder
+from shapestore.store.lock import LOCK
 from shapestore.store.reader import Store, open_store
 
 SAMPLE_ROWS = 460
 """Rows of a sample: if one row in a hundred were bad, 99 samples in a hundred would show it (0.99^460 < 0.01)."""
 
 SAMPLE_SEED = 0
+
+GLANCES, PAUSE = 10, 0.5
+"""How often, and after how many seconds, to look again at a store that a writer is just changing."""
+
+BUILT_IN = ("structure", "integrity")
+"""What is looked at beside the installed checks."""
 
 CONFIDENCE = 0.99
 
@@ -102,10 +112,11 @@ def validate(
         raise UsageError(f"{options.raw} does not exist. Name the folder that the store was made from.")
     if options.budget is not None and options.level != "sample":
         raise UsageError(f"a budget is for level sample; level {options.level} takes the time that it takes.")
-    store = open_store(path)
+    store, amiss = _opened(path)
     settings = settings_of(store.root.recipe)
+    _require_known(options.waivers)
     skipped = _skipped(store, options)
-    found = _Found(list(check_structure(store)))
+    found = _Found(amiss)
     if options.level != "metadata" and not found.findings and store.root.rows:
         names = tuple(name for name, why in skipped.items() if not why)
         with workers() as running:
@@ -145,6 +156,31 @@ def compare(
         moved=moved(validated.tables, theirs.tables),
     )
     return mine.model_copy(update={"compared": compared})
+
+
+def _opened(path: Path) -> tuple[Store, list[Finding]]:
+    """The store, and what is wrong with its structure; a writer's commit is waited for, not taken for damage."""
+    for glance in range(GLANCES):
+        if glance:
+            time.sleep(PAUSE)
+        store = open_store(path)
+        with suppress(StoreChanged):
+            amiss = list(check_structure(store))
+            if not amiss or not (work_folder(path) / LOCK).exists():
+                return store, amiss
+    raise StoreChanged(
+        f"{path} is being written to, or its writer was killed in a commit. Let the ingest end, or run the same "
+        "command again to finish it; then validate."
+    )
+
+
+def _require_known(waivers: Sequence[Waiver]) -> None:
+    known = [*BUILT_IN, *(check.name for check in installed_checks())]
+    for waiver in waivers:
+        if waiver.check not in known:
+            close = get_close_matches(waiver.check, known, n=1)
+            hint = f"Did you mean {close[0]!r}?" if close else f"There are: {', '.join(known)}."
+            raise UsageError(f"a waiver is for the check {waiver.check!r}, which does not exist. {hint}")
 
 
 def _skipped(store: Store, options: Options) -> dict[str, str]:
@@ -276,7 +312,7 @@ def _judged(
         checked=len(done.rows),
         quarantined=root.quarantined,
         seconds=round(time.monotonic() - started, 3),
-        guarantee=_guarantee(store, options.level, found.groups, len(done.rows)),
+        guarantee=_guarantee(store, options.level, found, len(done.rows)),
         checks=built_in
         + tuple(
             summarise(check, settings[check.name], tables.get(check.name), marked, skipped[check.name])
@@ -292,16 +328,21 @@ def _run(skipped: dict[str, str]) -> Sequence[Check]:
     return [check for check in installed_checks() if not skipped[check.name]]
 
 
-def _guarantee(store: Store, level: Level, groups: int, checked: int) -> str:
+def _guarantee(store: Store, level: Level, found: _Found, checked: int) -> str:
     """What the absence of a finding means."""
     if level == "metadata":
         return "metadata and index arrays are whole; no shard was looked at"
-    if not store.root.rows:
-        return "there is no row yet"
+    if not len(store):
+        return "there is no row with data"
     if not checked:
         return "no row could be checked"
+    if found.damaged:
+        return (
+            f"{checked:,} of {len(store):,} rows were checked; the others cannot be read whole, or were not looked at"
+        )
     if level == "full":
-        return "every shard is the committed one, every row matches its checksums, and every readable row was checked"
+        return "every shard is the committed one, every row matches its checksums, and every row was checked"
+    groups = found.groups
     compared = f"{groups:,} of {store.root.row_groups:,} row groups are the committed ones"
     shards = "every shard is the committed one" if groups == store.root.row_groups else compared
     if checked == len(store):

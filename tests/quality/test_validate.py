@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +19,8 @@ from shapestore.quality.check import Batch, Check, Fact, Measure, Settings, Tabl
 from shapestore.quality.finding import Finding, worst_first
 from shapestore.quality.measuring import Measured
 from shapestore.quality.result import Validation
+from shapestore.quality.validate import Options
+from shapestore.quality.validate import validate as examine
 from shapestore.store.lock import WriterLock
 
 SMALL = ("points.count=128", "points.fps_order=32")
@@ -113,10 +117,10 @@ def test_waived_findings_are_listed_and_do_not_count(
     ids = api.open(store).index("shape_id").tolist()
     file = tmp_path / "waivers.yaml"
     file.write_text(json.dumps([{"check": "spread", "shape": name, "reason": "known"} for name in ids[1:]]))
-    result = api.validate(store, "full", workers=0, waive=[f"spread:{ids[0]}", str(file), "rays:none"])
+    result = api.validate(store, "full", workers=0, waive=[f"spread:{ids[0]}", str(file), "integrity:none"])
     assert result.passed
     assert [finding.waived for finding in result.findings].count("known") == len(ids) - 1
-    assert [waiver.check for waiver in result.unused_waivers] == ["rays"]
+    assert [waiver.check for waiver in result.unused_waivers] == ["integrity"]
     assert not api.validate(store, "full", workers=0, waive=[f"spread:{ids[0]}"]).passed
     assert api.validate(store, "full", workers=0, waive=["spread:*"]).outcome == "12 waived findings"
 
@@ -125,6 +129,29 @@ def test_waived_findings_are_listed_and_do_not_count(
 def test_a_waiver_that_cannot_be_read_is_refused(store: Path, text: str) -> None:
     with pytest.raises(UsageError):
         api.validate(store, waive=[text], workers=0)
+
+
+@pytest.mark.usefixtures("only_spread")
+def test_a_waiver_for_a_check_that_does_not_exist_is_refused(store: Path) -> None:
+    with pytest.raises(UsageError, match="Did you mean 'spread'"):
+        api.validate(store, waive=["spraed:x"], workers=0)
+
+
+@pytest.mark.slow
+def test_a_commit_that_is_just_made_is_no_damage(store: Path) -> None:
+    """Metadata files are renamed one after another; whoever looks in between sees both."""
+    writer = (
+        "import sys; from shapestore import api\n"
+        "for n in range(40): api.split(sys.argv[1], f'fold{n % 3}', {'a': 0.5, f'b{n}': 0.5}, seed=n, replace=True)\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", writer, str(store)]) as running:
+        looked = 0
+        while running.poll() is None:
+            found = examine(store, Options("metadata"), pytest.fail, lambda done, total: None)
+            assert found.validation.findings == ()
+            looked += 1
+        assert looked > 3
+    assert running.returncode == 0
 
 
 @pytest.mark.parametrize("content", ["- {check: a}", "[", "- {check: a, shape: b, reason: ''}", "just text"])
