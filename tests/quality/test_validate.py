@@ -2,10 +2,9 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +12,7 @@ import pytest
 
 from demo.raw import write_shapenet
 from shapestore import api
-from shapestore.errors import RecipeInvalid, UsageError
+from shapestore.errors import RecipeInvalid, StoreChanged, UsageError
 from shapestore.quality import measuring, registry
 from shapestore.quality.check import Batch, Check, Fact, Measure, Settings, Table, chosen
 from shapestore.quality.finding import Finding, worst_first
@@ -137,21 +136,18 @@ def test_a_waiver_for_a_check_that_does_not_exist_is_refused(store: Path) -> Non
         api.validate(store, waive=["spraed:x"], workers=0)
 
 
-@pytest.mark.slow
-def test_a_commit_that_is_just_made_is_no_damage(store: Path) -> None:
-    """Metadata files are renamed one after another; whoever looks in between sees both."""
-    writer = (
-        "import sys; from shapestore import api\n"
-        "for n in range(40): api.split(sys.argv[1], f'fold{n % 3}', {'a': 0.5, f'b{n}': 0.5}, seed=n, replace=True)\n"
-    )
-    with subprocess.Popen([sys.executable, "-c", writer, str(store)]) as running:
-        looked = 0
-        while running.poll() is None:
-            found = examine(store, Options("metadata"), pytest.fail, lambda done, total: None)
-            assert found.validation.findings == ()
-            looked += 1
-        assert looked > 3
-    assert running.returncode == 0
+def test_a_commit_that_is_just_made_is_waited_for_and_no_damage(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = store / "category" / "zarr.json"
+    committed = file.read_bytes()
+    file.write_bytes(committed.replace(b"[12]", b"[13]"))
+    assert [finding.check for finding in api.validate(store, "metadata").findings] == ["structure"]
+    look = partial(examine, store, Options("metadata"), pytest.fail, lambda done, total: None)
+    with WriterLock(store):
+        monkeypatch.setattr("shapestore.quality.validate.time.sleep", lambda seconds: None)
+        with pytest.raises(StoreChanged, match="being written to"):
+            look()
+        monkeypatch.setattr("shapestore.quality.validate.time.sleep", lambda seconds: file.write_bytes(committed))
+        assert look().validation.findings == ()
 
 
 @pytest.mark.parametrize("content", ["- {check: a}", "[", "- {check: a, shape: b, reason: ''}", "just text"])
