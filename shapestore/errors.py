@@ -117,6 +117,17 @@ class StoreDamaged(ShapestoreError):
 
     exit_code = 3
 
+    def __init__(self, message: str, array: str = "", rows: range | None = None) -> None:
+        super().__init__(message, array, rows)
+        self.message = message
+        self.array = array
+        """Array or index array that cannot be read; empty where more is concerned."""
+        self.rows = rows
+        """Rows of a data array that cannot be read; None where more is concerned."""
+
+    def __str__(self) -> str:
+        return self.message
+
 
 class StoreChanged(ShapestoreError):
     """The store was changed by a writer after this reader opened it: open it again."""

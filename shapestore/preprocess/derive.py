@@ -9,6 +9,7 @@ from pathlib import Path
 
 from shapestore.errors import RecordInvalid, UsageError
 from shapestore.preprocess.derivations import DERIVATIONS, declare
+from shapestore.preprocess.interrupts import interrupts
 from shapestore.preprocess.plan import Plan
 from shapestore.preprocess.workers import Workers, run_all
 from shapestore.schemas.store_schema import StoreSchema
@@ -42,6 +43,8 @@ def derive(path: Path, name: str, workers: Callable[[], Workers], report: Callab
         The array is there already, or cannot be derived from what is there.
     RecordInvalid
         A derived row breaks a rule; nothing is committed.
+    StoppedEarly
+        Interrupted; nothing is committed.
     """
     with WriterLock(path):
         if Plan.load(work_folder(path)) is not None:
@@ -49,8 +52,8 @@ def derive(path: Path, name: str, workers: Callable[[], Workers], report: Callab
         writer = StoreWriter.open(path)
         schema = declare(writer.root.content, name)
         try:
-            with workers() as running:
-                entries = _all_groups(path, name, schema, writer.root.row_groups, running, report)
+            with interrupts() as interrupted, workers() as running:
+                entries = _all_groups(path, name, schema, writer.root.row_groups, running, interrupted, report)
         except BaseException:
             shutil.rmtree(path / name, ignore_errors=True)
             raise
@@ -64,11 +67,12 @@ def _all_groups(
     schema: StoreSchema,
     count: int,
     workers: Workers,
+    interrupted: Callable[[], bool],
     report: Callable[[int, int], None],
 ) -> dict[int, ShardEntry]:
     tasks = (((group,), derive_group, (path.absolute(), name, schema, group)) for group in range(count))
     entries: dict[int, ShardEntry] = {}
-    for (group,), entry in run_all(workers, tasks):
+    for (group,), entry in run_all(workers, tasks, interrupted):
         entries[group] = entry
         report(len(entries), count)
     return entries

@@ -9,6 +9,7 @@ from shapestore.errors import Reason, UsageError
 from shapestore.preprocess import ingest
 from shapestore.preprocess.compute import Gate, Job, compute_row
 from shapestore.preprocess.history import recorded_root
+from shapestore.preprocess.interrupts import interrupts
 from shapestore.preprocess.plan import Plan, PlannedItem
 from shapestore.preprocess.rebuilt import ArrayChange, Outcome, RebuiltRow, array_changes, judge
 from shapestore.preprocess.source import Discovery, load_source
@@ -62,6 +63,8 @@ def rebuild(
         A shape is unknown, there is no raw folder, or `write` meets an unfinished ingest.
     StoreDamaged
         A shard of the store is lost or is not the committed one.
+    StoppedEarly
+        Interrupted.
     """
     store = open_store(path)
     root = raw_root(store, raw)
@@ -70,8 +73,8 @@ def rebuild(
     discovery = load_source(store.root.source_kind).discover(root, store.root.recipe)
     job = _job(store, root, gate(store))
     planned, rebuilt = _planned(store, discovery, rows)
-    with workers() as running:
-        for entry, changes in _computed(store, job, planned, running):
+    with interrupts() as interrupted, workers() as running:
+        for entry, changes in _computed(store, job, planned, running, interrupted):
             rebuilt[entry.row] = judge(store, entry, changes)
             report(len(rebuilt), len(rows))
     differing = {row for row in rebuilt if rebuilt[row].outcome in REPLACED}
@@ -159,10 +162,10 @@ def _planned(
 
 
 def _computed(
-    store: Store, job: Job, planned: tuple[PlannedItem, ...], workers: Workers
+    store: Store, job: Job, planned: tuple[PlannedItem, ...], workers: Workers, interrupted: Callable[[], bool]
 ) -> Iterator[tuple[RowEntry, list[ArrayChange]]]:
     """Every row with what differs in its arrays, as they come."""
     pieces = Plan("retry", store.root.recipe_digest, job.rows_per_shard, planned).parts()
     tasks = (((number,), compare_rows, (job, store, piece)) for number, (_, piece) in enumerate(pieces))
-    for _, compared in run_all(workers, tasks):
+    for _, compared in run_all(workers, tasks, interrupted):
         yield from compared

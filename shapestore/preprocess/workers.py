@@ -10,13 +10,14 @@ import time
 from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager
 from importlib import import_module
+from multiprocessing import resource_tracker
 from queue import Empty, SimpleQueue
 from types import TracebackType
 from typing import Any, Self
 
-from shapestore.errors import UsageError
+from shapestore.errors import StoppedEarly, UsageError
 
 PINNED = dict.fromkeys(
     (
@@ -134,23 +135,23 @@ class DaskWorkers(Workers):
         target: Any = self._scheduler
         if self._scheduler is None:
             scratch = self._stack.enter_context(tempfile.TemporaryDirectory(prefix="shapestore-"))
-            target = self._stack.enter_context(
-                LocalCluster(
-                    n_workers=self._workers,
-                    threads_per_worker=1,
-                    processes=True,
-                    memory_limit=0,
-                    dashboard_address="127.0.0.1:0",  # None would take the one port that every cluster wants
-                    local_directory=scratch,
-                    silence_logs=logging.CRITICAL,
+            with _leaving_interrupts_to_us():
+                target = self._stack.enter_context(
+                    LocalCluster(
+                        n_workers=self._workers,
+                        threads_per_worker=1,
+                        processes=True,
+                        memory_limit=0,
+                        dashboard_address="127.0.0.1:0",  # None would take the one port that every cluster wants
+                        local_directory=scratch,
+                        silence_logs=logging.CRITICAL,
+                    )
                 )
-            )
         try:
             self._client = self._stack.enter_context(Client(target, set_as_default=False))
         except OSError:
             self._stack.close()
             raise UsageError(f"no Dask scheduler answers at {target}. Start one with: dask scheduler.") from None
-        self._client.register_plugin(_worker_plugin())
         if self._scheduler is not None:
             self._client.wait_for_workers(1)
         self.slots = sum(self._client.nthreads().values())
@@ -197,12 +198,22 @@ class DaskWorkers(Workers):
 
 
 def run_all(
-    workers: Workers, tasks: Iterable[tuple[Task, Callable[..., Any], tuple[Any, ...]]]
+    workers: Workers,
+    tasks: Iterable[tuple[Task, Callable[..., Any], tuple[Any, ...]]],
+    interrupted: Callable[[], bool],
 ) -> Iterator[tuple[Task, Any]]:
-    """Run independent tasks, a few ahead of the workers at a time; yields keys and results as they come."""
+    """Run independent tasks, a few ahead of the workers at a time; yields keys and results as they come.
+
+    Raises
+    ------
+    StoppedEarly
+        `interrupted` says so.
+    """
     waiting = iter(tasks)
     running = 0
     while True:
+        if interrupted():
+            raise StoppedEarly("interrupted. Run the same command again.")
         while running < TASKS_PER_SLOT * workers.slots and (task := next(waiting, None)) is not None:
             key, function, arguments = task
             workers.submit(key, function, *arguments)
@@ -235,17 +246,16 @@ def _result(future: Any) -> Any:
         raise TaskDied(str(error)) from None
 
 
-def _worker_plugin() -> Any:
-    from distributed import WorkerPlugin
+@contextmanager
+def _leaving_interrupts_to_us() -> Iterator[None]:
+    """Ctrl-C reaches every process of a terminal: those that are started here never see it.
 
-    class LeaveInterruptsToTheCoordinator(WorkerPlugin):  # type: ignore[misc]
-        """Ctrl-C reaches every process of the terminal; only the coordinator decides what it means."""
-
-        name = "shapestore-interrupts"
-
-        def setup(self, worker: Any) -> None:
-            del worker
-            with suppress(ValueError):  # not the main thread: a worker inside another program
-                signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-    return LeaveInterruptsToTheCoordinator()
+    They inherit the mask of the thread that starts them, and so does each worker that takes the place of a dead one. A
+    signal that comes meanwhile reaches this process afterwards.
+    """
+    resource_tracker.ensure_running()  # it would lift the mask itself
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

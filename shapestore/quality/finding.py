@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import Any, Literal
 
+from numpy.typing import NDArray
+
+from shapestore.errors import StoreDamaged
 from shapestore.schemas.base import Strict
 
 Severity = Literal["error", "warning"]
 """`error`: training on the store gives wrong results. `warning`: somebody should look."""
+
+
+INTEGRITY = "integrity"
+"""Name of the check that compares files with the commit."""
 
 
 class Finding(Strict):
@@ -50,6 +57,28 @@ class Finding(Strict):
             self.value - self.high if self.high is not None else 0.0,
         )
         return beyond / max(abs(self.low or 0.0), abs(self.high or 0.0), 1e-12)
+
+
+def damage(error: StoreDamaged, shape_ids: NDArray[Any]) -> Finding:
+    """What cannot be read, as a finding of the integrity check.
+
+    Parameters
+    ----------
+    error
+        What the reader said.
+    shape_ids
+        (rows,) ids of all rows of the store.
+    """
+    single = error.rows[0] if error.rows is not None and len(error.rows) == 1 else None
+    return Finding(
+        severity="error",
+        check=INTEGRITY,
+        message=str(error),
+        place=error.array,
+        row=single,
+        shape_id="" if single is None else str(shape_ids[single]),
+        remedy="Bring the file back from a copy, or ingest into a new path.",
+    )
 
 
 def worst_first(finding: Finding) -> tuple[bool, bool, bool, float, str, int]:

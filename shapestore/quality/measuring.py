@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from shapestore.errors import StoreChanged, StoreDamaged
 from shapestore.quality.check import Batch, Check, Fact, Measure, Settings
-from shapestore.quality.finding import Finding
+from shapestore.quality.finding import Finding, damage
 from shapestore.quality.registry import installed_checks, settings_of
 from shapestore.schemas.recipe import Recipe
 from shapestore.schemas.store_schema import StoreSchema
@@ -44,22 +44,28 @@ class Job:
 
 @dataclass
 class Measured:
-    """What was measured of some rows; a check that fails on a row has numbers of the others alone."""
+    """What was measured of some rows; a check that cannot measure a row has numbers of the others alone."""
 
     rows: NDArray[np.int64]
-    """(m,) the rows that could be read."""
+    """(m,) the rows."""
     measures: dict[Key, Measure] = field(default_factory=dict)
     facts: dict[Key, tuple[NDArray[np.int64], NDArray[Any]]] = field(default_factory=dict)
     """Rows of each fact, and its values."""
-    findings: list[Finding] = field(default_factory=list)
-    """Rows that could not be read or measured."""
+    unmeasured: dict[str, set[int]] = field(default_factory=dict)
+    """Check to the rows that it could not measure."""
+    unread: set[int] = field(default_factory=set)
+    """Those of them of which an array is damaged."""
+    findings: dict[Finding, None] = field(default_factory=dict)
+    """Why rows could not be read or measured, each once."""
 
     @classmethod
     def join(cls, parts: Sequence[Measured]) -> Measured:
         """Several pieces as one, by ascending row; a measure that a piece lacks is NaN there."""
         rows = np.concatenate([np.zeros(0, np.int64), *(part.rows for part in parts)])
         order = np.argsort(rows, kind="stable")
-        whole = cls(rows[order], findings=[finding for part in parts for finding in part.findings])
+        whole = cls(rows[order])
+        for part in parts:
+            whole.take_failures(part)
         for key, first in {key: each for part in parts for key, each in part.measures.items()}.items():
             values = [part.measures[key].values if key in part.measures else _absent(part) for part in parts]
             whole.measures[key] = replace(first, values=np.concatenate(values)[order])
@@ -69,6 +75,13 @@ class Measured:
             whole.facts[key] = known[np.argsort(known)], known_values[np.argsort(known)]
         return whole
 
+    def take_failures(self, other: Measured) -> None:
+        """Count in what could not be measured elsewhere."""
+        for check, rows in other.unmeasured.items():
+            self.unmeasured.setdefault(check, set()).update(rows)
+        self.unread |= other.unread
+        self.findings |= other.findings
+
 
 def measure_rows(job: Job, rows: Sequence[int]) -> Measured:
     """Run the checks of a job on some rows of its store."""
@@ -77,10 +90,8 @@ def measure_rows(job: Job, rows: Sequence[int]) -> Measured:
     checks = applicable(schema, recipe, job.names)
     row_bytes = max(1, sum(spec.row_bytes for spec in schema.arrays))
     size = max(1, BATCH_BYTES // row_bytes)
-    parts = []
-    for start in range(0, len(rows), size):
-        parts += _measure_batch(store, job, checks, np.asarray(rows[start : start + size], np.int64))
-    return Measured.join(parts)
+    batches = (np.asarray(rows[start : start + size], np.int64) for start in range(0, len(rows), size))
+    return Measured.join([_measure_batch(store, job, checks, batch) for batch in batches])
 
 
 def applicable(schema: StoreSchema, recipe: Recipe, names: Sequence[str]) -> list[tuple[Check, Settings]]:
@@ -107,8 +118,8 @@ def index_of(store: Store, rows: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
 
 def _measure_batch(
     store: Store, job: Job, checks: Sequence[tuple[Check, Settings]], rows: NDArray[np.int64]
-) -> list[Measured]:
-    """One batch; where a row of it is damaged, each row by itself, so that only that one is lost."""
+) -> Measured:
+    """All checks on one batch."""
     batch = Batch(
         schema=store.root.content,
         recipe=store.root.recipe,
@@ -118,57 +129,56 @@ def _measure_batch(
         source_kind=store.root.source_kind,
         raw=job.raw,
     )
-    try:
-        parts = [_run(check, settings, batch) for check, settings in checks]
-    except StoreDamaged as error:
-        if len(rows) > 1:
-            return [part for row in rows for part in _measure_batch(store, job, checks, row[np.newaxis])]
-        remedy = "Bring the file back from a copy, or ingest into a new path."
-        return [Measured(rows[:0], findings=[_about_row(batch, 0, "integrity", str(error), remedy)])]
     done = Measured(rows)
-    for part in parts:
+    for check, settings in checks:
+        part = _run(check, settings, batch, store)
         done.measures |= part.measures
         done.facts |= part.facts
-        done.findings += part.findings
-    return [done]
+        done.take_failures(part)
+    return done
 
 
-def _run(check: Check, settings: Settings, batch: Batch) -> Measured:
-    """One check on one batch; a row that it fails on is a finding of its own, and has no numbers."""
+def _run(check: Check, settings: Settings, batch: Batch, store: Store) -> Measured:
+    """One check on one batch; a row that it cannot read or fails on is named, and has no numbers."""
     done = Measured(batch.rows)
     try:
         for found in check.measure(batch, settings):
             _put(done, check, found)
-    except StoreDamaged:
-        raise
+    except StoreDamaged as error:
+        lost = batch.rows if error.rows is None else np.intersect1d(batch.rows, np.asarray(error.rows))
+        unread = set(lost.tolist())
+        without = Measured(
+            lost,
+            unmeasured={check.name: unread},
+            unread=unread,
+            findings={damage(error, store.index("shape_id")): None},
+        )
+        rest = np.flatnonzero(~np.isin(batch.rows, lost)).tolist()
+        return Measured.join([without, *([_run(check, settings, _part(batch, rest, store), store)] if rest else [])])
     except Exception as error:  # whatever a check does, the others go on, and so do the other rows
         if len(batch) > 1:
-            return Measured.join([_run(check, settings, _part(batch, [position])) for position in range(len(batch))])
-        message = f"the check failed on this row: {type(error).__name__}: {error}"
-        remedy = "If the row is sound, this is a fault of the check: report it."
-        return Measured(batch.rows, findings=[_about_row(batch, 0, check.name, message, remedy)])
+            single = (_part(batch, [position], store) for position in range(len(batch)))
+            return Measured.join([_run(check, settings, each, store) for each in single])
+        failed = Finding(
+            severity="error",
+            check=check.name,
+            message=f"the check failed on this row: {type(error).__name__}: {error}",
+            row=int(batch.rows[0]),
+            shape_id=str(batch.index["shape_id"][0]),
+            remedy="If the row is sound, this is a fault of the check: report it.",
+        )
+        return Measured(batch.rows, unmeasured={check.name: set(batch.rows.tolist())}, findings={failed: None})
     return done
 
 
-def _part(batch: Batch, positions: Sequence[int]) -> Batch:
-    """Some rows of a batch."""
+def _part(batch: Batch, positions: Sequence[int], store: Store) -> Batch:
+    """Some rows of a batch, read by themselves: others of it may be damaged."""
     chosen = list(positions)
     return replace(
         batch,
         rows=batch.rows[chosen],
         index={name: values[chosen] for name, values in batch.index.items()},
-        arrays=_Chosen(batch.arrays, chosen),
-    )
-
-
-def _about_row(batch: Batch, position: int, check: str, message: str, remedy: str) -> Finding:
-    return Finding(
-        severity="error",
-        check=check,
-        message=message,
-        row=int(batch.rows[position]),
-        shape_id=str(batch.index["shape_id"][position]),
-        remedy=remedy,
+        arrays=_Arrays(store, batch.rows[chosen]),
     )
 
 
@@ -205,22 +215,6 @@ class _Arrays(Mapping[str, NDArray[Any]]):
 
     def __len__(self) -> int:
         return len(self._store.arrays)
-
-
-class _Chosen(Mapping[str, NDArray[Any]]):
-    """Some rows of arrays that are read when they are asked for."""
-
-    def __init__(self, arrays: Mapping[str, NDArray[Any]], chosen: Sequence[int]) -> None:
-        self._arrays, self._chosen = arrays, chosen
-
-    def __getitem__(self, name: str) -> NDArray[Any]:
-        return self._arrays[name][self._chosen]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._arrays)
-
-    def __len__(self) -> int:
-        return len(self._arrays)
 
 
 @lru_cache(maxsize=2)

@@ -29,9 +29,8 @@ NO_CATEGORY: Final = "(none)"
 def table_of(
     check: Check, done: Measured, schema: StoreSchema, recipe: Recipe, index: Mapping[str, NDArray[Any]], valid: int
 ) -> Table:
-    """Everything that one check found, for its judgement over the store; rows that it failed on are left out."""
-    failed = [finding.row for finding in done.findings if finding.check == check.name]
-    kept = ~np.isin(done.rows, np.array(failed, np.int64))
+    """Everything that one check found, for its judgement over the store; unmeasured rows are left out."""
+    kept = ~np.isin(done.rows, np.array(sorted(done.unmeasured.get(check.name, ())), np.int64))
     measured = {
         name: replace(measure, values=measure.values[kept])
         for (owner, name), measure in done.measures.items()

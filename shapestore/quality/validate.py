@@ -14,17 +14,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shapestore.errors import StoreChanged, UsageError
+from shapestore.preprocess.interrupts import interrupts
 from shapestore.preprocess.workers import TASKS_PER_SLOT, Workers, run_all
 from shapestore.quality.check import Check, Settings, Table
 from shapestore.quality.compare import compare_stores
-from shapestore.quality.finding import Finding, worst_first
-from shapestore.quality.integrity import ABOUT as INTEGRITY
+from shapestore.quality.finding import INTEGRITY, Finding, damage, worst_first
+from shapestore.quality.integrity import ABOUT as INTEGRITY_ABOUT
 from shapestore.quality.integrity import check_group
 from shapestore.quality.measuring import BATCH_BYTES, Job, Measured, index_of, measure_rows
 from shapestore.quality.moved import moved
 from shapestore.quality.registry import installed_checks, settings_of
 from shapestore.quality.result import Compared, Level, Validation, outcome_of
-from shapestore.quality.structure import ABOUT as STRUCTURE
+from shapestore.quality.structure import ABOUT as STRUCTURE_ABOUT
 from shapestore.quality.structure import check_structure
 from shapestore.quality.summary import row_findings, store_findings, summarise, summarise_built_in, table_of
 from shapestore.quality.waivers import Waiver, waive
@@ -40,7 +41,7 @@ SAMPLE_SEED = 0
 GLANCES, PAUSE = 10, 0.5
 """How often, and after how many seconds, to look again at a store that a writer is just changing."""
 
-BUILT_IN = ("structure", "integrity")
+BUILT_IN = ("structure", INTEGRITY)
 """What is looked at beside the installed checks."""
 
 CONFIDENCE = 0.99
@@ -77,8 +78,13 @@ class _Found:
     groups: int = 0
     """Row groups whose shards were compared with the commit."""
     damaged: set[int] = field(default_factory=set)
-    """Rows that cannot be read whole."""
+    """Rows that cannot be read whole; checks of what is left of them go on."""
     done: Measured = field(default_factory=lambda: Measured(np.zeros(0, np.int64)))
+
+    @property
+    def checked(self) -> int:
+        """Rows that were read and measured whole."""
+        return len(set(self.done.rows.tolist()) - self.damaged)
 
 
 def validate(
@@ -106,6 +112,8 @@ def validate(
         The recipe has thresholds of a check that is not installed.
     StoreChanged
         A writer committed meanwhile.
+    StoppedEarly
+        Interrupted.
     """
     started = time.monotonic()
     if options.raw is not None and not options.raw.exists():
@@ -119,9 +127,9 @@ def validate(
     found = _Found(amiss)
     if options.level != "metadata" and not found.findings and store.root.rows:
         names = tuple(name for name, why in skipped.items() if not why)
-        with workers() as running:
-            _check_shards(store, options, running, report, found, started)
-            _measure(store, options, names, running, report, found, started)
+        with interrupts() as interrupted, workers() as running:
+            _check_shards(store, options, running, interrupted, report, found, started)
+            _measure(store, options, names, running, interrupted, report, found, started)
     return _judged(store, options, settings, skipped, found, started)
 
 
@@ -201,6 +209,7 @@ def _check_shards(
     store: Store,
     options: Options,
     workers: Workers,
+    interrupted: Callable[[], bool],
     report: Callable[[int, int], None],
     found: _Found,
     started: float,
@@ -214,13 +223,14 @@ def _check_shards(
         ((group,), check_group, (store.path.absolute(), store.root.sha256, group, deep)) for group in groups.tolist()
     )
     results = {}
-    for (group,), result in run_all(workers, _until(tasks, started, half, workers.slots)):
+    for (group,), result in run_all(workers, _until(tasks, started, half, workers.slots), interrupted):
         results[group] = result
         report(len(results), len(groups))
     found.groups = len(results)
+    shape_ids = store.index("shape_id")
     for group in sorted(results):
-        found.findings += results[group].findings
-        found.damaged |= results[group].damaged
+        found.findings += [damage(error, shape_ids) for error in results[group]]
+        found.damaged.update(row for error in results[group] for row in error.rows or ())
 
 
 def _until(tasks: Iterable[_T], started: float, seconds: float | None, slots: int) -> Iterator[_T]:
@@ -237,29 +247,30 @@ def _measure(
     options: Options,
     names: tuple[str, ...],
     workers: Workers,
+    interrupted: Callable[[], bool],
     report: Callable[[int, int], None],
     found: _Found,
     started: float,
 ) -> None:
     """Run the checks on the rows of the level, in pieces that the workers share."""
-    rows = np.setdiff1d(store.rows(), np.array(sorted(found.damaged), np.int64), assume_unique=True)
-    pieces = _pieces(store, options, rows, workers.slots)
-    # At level full every checksum has been compared; otherwise rows are compared as they are read.
+    pieces = _pieces(store, options, store.rows(), workers.slots)
+    # At level full every checksum has been compared; otherwise, and next to damage, rows are compared as they are read.
     job = Job(
         store.path.absolute(),
         store.root.sha256,
         options.raw.absolute() if options.raw else None,
-        "off" if options.level == "full" else "first",
+        "off" if options.level == "full" and not found.damaged else "first",
         names,
     )
 
     tasks = (((number,), measure_rows, (job, piece)) for number, piece in enumerate(pieces))
     parts = []
-    for _, part in run_all(workers, _until(tasks, started, options.budget, workers.slots)):
+    for _, part in run_all(workers, _until(tasks, started, options.budget, workers.slots), interrupted):
         parts.append(part)
         report(len(parts), len(pieces))
     found.done = Measured.join(parts)
-    found.findings += found.done.findings
+    found.findings = list(dict.fromkeys([*found.findings, *found.done.findings]))
+    found.damaged |= found.done.unread
 
 
 def _pieces(store: Store, options: Options, rows: NDArray[np.int64], slots: int) -> list[list[int]]:
@@ -291,6 +302,9 @@ def _judged(
     findings = list(found.findings)
     for check in _run(skipped) if index else ():
         table = table_of(check, done, root.content, root.recipe, index, len(store))
+        if not len(table.rows):
+            skipped[check.name] = "of no row could it be measured"
+            continue
         tables[check.name] = table
         findings += row_findings(check, table, str(store.path))
         findings += store_findings(check, settings[check.name], table, str(store.path))
@@ -298,8 +312,8 @@ def _judged(
     marked = tuple(sorted(marked, key=worst_first))
     passed, outcome = outcome_of(marked)
     built_in = (
-        summarise_built_in("structure", STRUCTURE, marked, ""),
-        summarise_built_in("integrity", INTEGRITY, marked, "level metadata looks at no shard" if bare else ""),
+        summarise_built_in("structure", STRUCTURE_ABOUT, marked, ""),
+        summarise_built_in(INTEGRITY, INTEGRITY_ABOUT, marked, "level metadata looks at no shard" if bare else ""),
     )
     validation = Validation(
         passed=passed,
@@ -309,10 +323,10 @@ def _judged(
         commit=root.sha256,
         recipe=root.recipe_digest,
         rows=len(store),
-        checked=len(done.rows),
+        checked=found.checked,
         quarantined=root.quarantined,
         seconds=round(time.monotonic() - started, 3),
-        guarantee=_guarantee(store, options.level, found, len(done.rows)),
+        guarantee=_guarantee(store, options.level, found),
         checks=built_in
         + tuple(
             summarise(check, settings[check.name], tables.get(check.name), marked, skipped[check.name])
@@ -328,8 +342,9 @@ def _run(skipped: dict[str, str]) -> Sequence[Check]:
     return [check for check in installed_checks() if not skipped[check.name]]
 
 
-def _guarantee(store: Store, level: Level, found: _Found, checked: int) -> str:
+def _guarantee(store: Store, level: Level, found: _Found) -> str:
     """What the absence of a finding means."""
+    checked = found.checked
     if level == "metadata":
         return "metadata and index arrays are whole; no shard was looked at"
     if not len(store):
@@ -337,9 +352,7 @@ def _guarantee(store: Store, level: Level, found: _Found, checked: int) -> str:
     if not checked:
         return "no row could be checked"
     if found.damaged:
-        return (
-            f"{checked:,} of {len(store):,} rows were checked; the others cannot be read whole, or were not looked at"
-        )
+        return f"{checked:,} of {len(store):,} rows were checked whole; the others are damaged, or were not looked at"
     if level == "full":
         return "every shard is the committed one, every row matches its checksums, and every row was checked"
     groups = found.groups

@@ -232,6 +232,21 @@ class Store:
         except ShardMismatch as error:
             raise self._explained(error, array, group) from None
 
+    def check_row(self, array: str, row: int) -> None:
+        """Compare one stored row with its checksum, whether it holds data or not.
+
+        Raises
+        ------
+        StoreDamaged
+            They differ, or the shard is lost or is not the committed one.
+        """
+        group, slot = divmod(row, self.root.rows_per_shard)
+        shard = self.shard(array, group)
+        try:
+            shard.check(slot, "always")
+        except RowDamaged as error:
+            raise self._explained(error, array, group) from None
+
     def __getstate__(self) -> dict[str, Any]:
         return {"path": self.path, "data": self._data, "checksums": self._checksums}
 
@@ -388,8 +403,12 @@ class Store:
         except StoreChanged as changed:
             return changed
         first = group * self.root.rows_per_shard
-        last = first + self.root.group_rows(group) - 1
-        return StoreDamaged(f"{error} ({array}, rows {first} to {last}). {self._remedy}")
+        rows = range(first, first + self.root.group_rows(group))
+        where = f"{array}, rows {rows[0]} to {rows[-1]}"
+        if isinstance(error, RowDamaged):
+            rows = range(first + error.slot, first + error.slot + 1)
+            where = f"{array}, row {rows[0]}"
+        return StoreDamaged(f"{error} ({where}). {self._remedy}", array, rows)
 
     def _raise_if_changed(self) -> None:
         if (work_folder(self.path) / REDO).exists():

@@ -32,6 +32,11 @@ class ShardMismatch(ShapestoreError):
 class RowDamaged(ShapestoreError):
     """A row does not match its checksum."""
 
+    def __init__(self, message: str, slot: int) -> None:
+        super().__init__(message)
+        self.slot = slot
+        """The row, counted within the shard."""
+
 
 class ShardMap:
     """A shard file of `spec`, mapped private and copy-on-write, so that nothing written to a view reaches the file.
@@ -104,7 +109,7 @@ class ShardMap:
         if checksums == "off" or (checksums == "first" and self._seen[slot]):
             return
         if not checksum_holds(self.chunk(slot)):
-            raise RowDamaged(f"{self.path}: row {slot} of the shard does not match its checksum")
+            raise RowDamaged(f"{self.path}: row {slot} of the shard does not match its checksum", slot)
         self._seen[slot] = 1
 
     def row(self, slot: int, writable: bool = False) -> NDArray[Any]:
@@ -114,7 +119,7 @@ class ShardMap:
                 unpacked = unpack_row(self.spec, self.chunk(slot))
                 return unpacked.copy() if writable else unpacked
             except ValueError as error:
-                raise RowDamaged(f"{self.path}: row {slot} of the shard cannot be unpacked: {error}") from None
+                raise RowDamaged(f"{self.path}: row {slot} of the shard cannot be unpacked: {error}", slot) from None
         view: NDArray[Any] = np.ndarray(self._shape, self._dtype, self.buffer, self.offsets[slot])
         if not writable:
             view.flags.writeable = False

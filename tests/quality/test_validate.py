@@ -169,6 +169,19 @@ def test_a_damaged_row_costs_itself_alone(store: Path) -> None:
         ]
 
 
+@pytest.mark.parametrize("level", ["sample", "full"])
+def test_a_lost_shard_costs_only_the_checks_that_need_its_array(store: Path, level: str) -> None:
+    (store / "pc_fps_order" / "c" / "0" / "0").unlink()
+    flip_a_byte(store / "pc_xyz" / "c" / "0" / "0" / "0", 4 * (128 * 12 + 4) + 5)
+    result = api.validate(store, level, workers=0)
+    assert result.checked == 0
+    named = [(finding.check, finding.place, finding.row) for finding in result.findings if finding.severity == "error"]
+    assert named == [("integrity", "pc_fps_order", None), ("integrity", "pc_xyz", 4)]
+    rows = {check.name: check.measures[0].rows for check in result.checks if check.measures}
+    assert rows["normalisation"] == 11
+    assert next(check.skipped for check in result.checks if check.name == "fps-law") == "of no row could it be measured"
+
+
 @pytest.mark.usefixtures("only_spread")
 def test_a_sample_says_how_much_it_saw(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("shapestore.quality.validate.SAMPLE_ROWS", 5)
