@@ -6,8 +6,13 @@ from collections.abc import Generator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+settings.register_profile("shapestore", deadline=None)  # no time decides a test
+settings.load_profile("shapestore")
 
 
 @pytest.hookimpl(wrapper=True)

@@ -135,6 +135,8 @@ def raw_path(root: Path, item: SourceItem) -> Path:
         MISSING if it leads out of `root`, or if the name of the file is not UTF-8.
     """
     path = root / item.path
+    if "\0" in item.path:
+        raise InputRefused(Reason.MISSING, f"{item.path!r} cannot be the name of a file")
     if not is_below(path, root):
         raise InputRefused(Reason.MISSING, f"{item.path} leads out of the raw folder, and such links are not followed")
     if r"\udc" in item.path and not os.path.lexists(path):

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from io import BufferedReader
 from pathlib import Path
 from typing import Final
 
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
 from shapestore.errors import InputRefused, Reason
 
 _LFS_MAGIC: Final = b"version https://git-lfs"
+
+_LARGEST: Final = 2 << 30
+"""Bytes of a file that is read as a whole; a binary STL of 40 million facets."""
 
 
 def open_raw(path: Path) -> BufferedReader:
@@ -44,8 +51,13 @@ def open_raw(path: Path) -> BufferedReader:
 
 
 def read_raw(path: Path) -> bytes:
-    """The whole content of a raw file; refuses as `open_raw`."""
+    """The whole content of a raw file; refuses as `open_raw`, and as UNSUPPORTED more than 2 GiB."""
     with open_raw(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > _LARGEST:
+            raise InputRefused(
+                Reason.UNSUPPORTED, f"{path.name} has {size / 2**30:.1f} GiB; at most {_LARGEST >> 30} are read"
+            )
         try:
             return file.read()
         except OSError as error:
@@ -62,6 +74,19 @@ def refuse_short(what: str, needed: int, present: int) -> None:
             Reason.TRUNCATED,
             f"{what} needs {needed} bytes, the file holds {present}: it is cut short or damaged",
         )
+
+
+def natural(number: object) -> int:
+    """A whole number >= 0 out of JSON; ValueError if it is none."""
+    if not isinstance(number, int) or number < 0:
+        raise ValueError(f"{number!r} where a number of bytes or items is due")
+    return number
+
+
+def to_float64(numbers: ArrayLike) -> NDArray[np.float64]:
+    """Numbers of any real type as float64; a signalling NaN becomes a quiet one without a warning."""
+    with np.errstate(invalid="ignore"):
+        return np.asarray(numbers, np.float64)
 
 
 def counted(number: int, noun: str) -> str:

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from shapestore.errors import InputRefused, Reason
-from shapestore.preprocess.formats.checks import refuse_short
+from shapestore.preprocess.formats.checks import natural, refuse_short
+from shapestore.preprocess.formats.glb_nodes import check_nodes
 
 _JSON: Final = 0x4E4F534A
 _BINARY: Final = 0x004E4942
@@ -25,7 +26,8 @@ def checked_scene(data: bytes) -> dict[str, Any]:
     ------
     InputRefused
         MALFORMED if this is no GLB; TRUNCATED if the file, a chunk, a view or an accessor is longer than what holds
-        it; UNSUPPORTED for other versions, buffers in other files, compressed, quantised and sparse geometry.
+        it; UNSUPPORTED for other versions, buffers in other files, compressed, quantised and sparse geometry; as
+        `check_nodes`.
     """
     if data[:4] != b"glTF":
         raise InputRefused(Reason.MALFORMED, "the keyword glTF is due at the start")
@@ -41,6 +43,7 @@ def checked_scene(data: bytes) -> dict[str, Any]:
     try:
         header = json.loads(chunks[0][1])
         _check_geometry(header, len(binary))
+        check_nodes(header)
     except (ValueError, RecursionError) as error:
         raise InputRefused(Reason.MALFORMED, f"the JSON cannot be read ({error})") from error
     except (TypeError, KeyError, IndexError, AttributeError) as error:
@@ -64,7 +67,7 @@ def _check_geometry(header: dict[str, Any], binary: int) -> None:
     for buffer in header.get("buffers", []):
         if "uri" in buffer:
             raise InputRefused(Reason.UNSUPPORTED, "the geometry lies in another file or in text; only GLB is read")
-        refuse_short("a buffer", int(buffer["byteLength"]), binary)
+        refuse_short("a buffer", natural(buffer["byteLength"]), binary)
     for mesh in header.get("meshes", []):
         for part in mesh["primitives"]:
             if "KHR_draco_mesh_compression" in part.get("extensions", {}):
@@ -81,27 +84,20 @@ def _check_geometry(header: dict[str, Any], binary: int) -> None:
 
 def _check_accessor(header: dict[str, Any], index: int, shape: str | None, binary: int) -> int:
     """Check that an accessor lies within its view and that within the chunk; returns its component type."""
-    accessor = header["accessors"][_natural(index)]
+    accessor = header["accessors"][natural(index)]
     if shape not in (None, accessor["type"]):
         raise InputRefused(Reason.MALFORMED, f"an accessor of type {accessor['type']} where {shape} is due")
     if "sparse" in accessor or "bufferView" not in accessor:
         raise InputRefused(Reason.UNSUPPORTED, "sparse or empty accessors")
-    view = header["bufferViews"][_natural(accessor["bufferView"])]
+    view = header["bufferViews"][natural(accessor["bufferView"])]
     if view.get("extensions"):
         raise InputRefused(Reason.UNSUPPORTED, f"geometry encoded with {', '.join(sorted(view['extensions']))}")
-    size, offset = _natural(view["byteLength"]), _natural(view.get("byteOffset", 0))
+    size, offset = natural(view["byteLength"]), natural(view.get("byteOffset", 0))
     refuse_short("a view of the binary chunk", offset + size, binary)
-    component = int(accessor["componentType"])
+    component = natural(accessor["componentType"])
     row = _COMPONENT_BYTES[component] * _COMPONENTS[accessor["type"]]
-    count = _natural(accessor["count"])
-    stride = _natural(view.get("byteStride", row))
-    needed = _natural(accessor.get("byteOffset", 0)) + max(count - 1, 0) * stride + min(count, 1) * row
+    count = natural(accessor["count"])
+    stride = natural(view.get("byteStride", row))
+    needed = natural(accessor.get("byteOffset", 0)) + max(count - 1, 0) * stride + min(count, 1) * row
     refuse_short("an accessor", needed, size)
     return component
-
-
-def _natural(number: Any) -> int:
-    """A whole number >= 0 of the JSON; ValueError if it is none."""
-    if not isinstance(number, int) or number < 0:
-        raise ValueError(f"{number!r} where a number of bytes or items is due")
-    return number

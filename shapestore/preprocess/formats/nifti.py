@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from pathlib import Path
 from typing import Final
 
@@ -15,8 +16,8 @@ from shapestore.preprocess.formats.nifti_header import LONGEST_HEADER, NiftiHead
 LABEL_SUFFIXES: Final = (".nii", ".nii.gz", ".hdr", ".img")
 """Ends of the names of files that `read_label_map` reads, in lower case."""
 
-_LARGEST: Final = 4 << 30
-"""Bytes of voxels; a label map of 1024^3 in 32 bits."""
+_MOST_VOXELS: Final = 1 << 30
+"""A label map of 1024^3."""
 
 
 def read_label_map(path: Path) -> LabelImage:
@@ -26,7 +27,7 @@ def read_label_map(path: Path) -> LabelImage:
     type they are stored in; negative ones as well. Axes beyond the third must have length 1. Without q-form and
     s-form the axes are taken to run left, front and up from the centre, as nibabel does, with a note.
 
-    Memory: the voxels as they are stored, and, where that is not the smallest integer type, once more in that.
+    Memory: the voxels in the smallest integer type that holds them, whatever type they are stored in.
 
     Parameters
     ----------
@@ -40,9 +41,9 @@ def read_label_map(path: Path) -> LabelImage:
     Raises
     ------
     InputRefused
-        As `open_raw`; UNSUPPORTED for another suffix, numbers that are not real, or more than 4 GiB of voxels;
-        TRUNCATED if the header declares more than the file holds; MALFORMED as `parse_header` and for a damaged
-        gzip stream; NOT_LABELS for values that are no integers and for several volumes.
+        As `open_raw`; UNSUPPORTED for another suffix, numbers that are not real, or more than 2**30 voxels;
+        TRUNCATED if the header declares more than the file holds; MALFORMED and BAD_AFFINE as `parse_header`;
+        MALFORMED for a damaged gzip stream; NOT_LABELS for values that are no integers and for several volumes.
     """
     name = path.name.lower()
     if not name.endswith(LABEL_SUFFIXES):
@@ -73,12 +74,20 @@ def _read_voxels(path: Path, header: NiftiHeader) -> LabelImage:
     size, what = header.data_size, f"a volume of {'x'.join(map(str, header.shape))} {header.dtype.name}"
     with raw_bytes(path) as file:
         file.refuse_short(what, header.offset + size)
-        if size > _LARGEST:
-            raise InputRefused(Reason.UNSUPPORTED, f"{what} is {size >> 30} GiB; at most {_LARGEST >> 30} are read")
+        count = size // header.dtype.itemsize
+        if count > _MOST_VOXELS:
+            raise InputRefused(Reason.UNSUPPORTED, f"{what} has {count} voxels; at most {_MOST_VOXELS} are read")
         file.skip(header.offset, what)
-        numbers = file.take(size, what).view(header.dtype)
+        blocks = (block.view(header.dtype) for block in file.blocks(size, what))
+        try:
+            values = to_integers(blocks, count, header.slope, header.inter)
+        except InputRefused:
+            # A damaged stream unpacks to anything; that it is damaged is known at its end, and says more.
+            deque(blocks, maxlen=0)
+            file.finish()
+            raise
         rest = file.finish()
-    voxels = to_integers(numbers, header.slope, header.inter).reshape(header.shape[:3], order="F")
+    voxels = values.reshape(header.shape[:3], order="F")
     notes = list(header.notes)
     if len(header.shape) > 3:
         notes.append(f"{len(header.shape)}-D with one volume: read as 3-D")

@@ -58,16 +58,23 @@ class RawBytes:
                 raise InputRefused(Reason.TRUNCATED, f"the file ends {size} bytes before {what} starts")
             size -= step
 
-    def take(self, size: int, what: str) -> NDArray[np.uint8]:
-        """The next `size` bytes, or a refusal as TRUNCATED."""
-        buffer = np.empty(size, np.uint8)
-        done = 0
-        while done < size:
-            step = self._file.readinto(buffer[done : done + _STEP].data)
-            if not step:
-                raise InputRefused(Reason.TRUNCATED, f"{what} needs {size} bytes, the file holds {done} of them")
-            done += step
-        return buffer
+    def blocks(self, size: int, what: str) -> Iterator[NDArray[np.uint8]]:
+        """The next `size` bytes in blocks, whose sizes but the last are multiples of 8; refuses as TRUNCATED.
+
+        A block is overwritten by the next one.
+        """
+        buffer = np.empty(min(size, _STEP), np.uint8)
+        for start in range(0, size, _STEP):
+            block = buffer[: size - start]
+            done = 0
+            while done < len(block):
+                step = self._file.readinto(block[done:].data)
+                if not step:
+                    raise InputRefused(
+                        Reason.TRUNCATED, f"{what} needs {size} bytes, the file holds {start + done} of them"
+                    )
+                done += step
+            yield block
 
     def finish(self) -> int:
         """The number of bytes that follow.

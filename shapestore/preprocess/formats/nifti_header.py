@@ -36,6 +36,10 @@ _SINGULAR: Final = 1e-6
 """An affine is singular if its volume is at most this share of the product of its axes' lengths."""
 
 
+_MOST_STRETCHED: Final = 1000.0
+"""Longest edge of a voxel over the shortest one; what is done at one scale along all axes takes as many more voxels."""
+
+
 @dataclass(frozen=True, eq=False)
 class NiftiHeader:
     """What a NIfTI header declares, checked."""
@@ -73,8 +77,8 @@ def parse_header(start: bytes) -> NiftiHeader:
     ------
     InputRefused
         MALFORMED if it is no NIfTI header, or its shape, number type, scaling, unit, spacing or affine cannot be;
-        TRUNCATED if it is cut short; NOT_LABELS for fewer than three axes; UNSUPPORTED for numbers that are not
-        real (colours, complex numbers, bits).
+        BAD_AFFINE for voxels more than 1000 times longer than wide; TRUNCATED if it is cut short; NOT_LABELS for
+        fewer than three axes; UNSUPPORTED for numbers that are not real (colours, complex numbers, bits).
     """
     with np.errstate(all="ignore"):  # fields may hold any bits; results are checked instead
         try:
@@ -172,6 +176,8 @@ def _affine(raw: Any) -> tuple[NDArray[np.float64], tuple[str, ...]]:
     axes = np.linalg.norm(affine[:3, :3], axis=0)
     if not (np.isfinite(affine).all() and abs(np.linalg.det(affine[:3, :3])) > _SINGULAR * axes.prod()):
         raise _malformed("an affine that is not finite, or singular")
+    if axes.max() > _MOST_STRETCHED * axes.min():
+        raise InputRefused(Reason.BAD_AFFINE, f"voxels with edges of {', '.join(f'{edge:g}' for edge in axes)} mm")
     return affine, tuple(notes)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shapestore.errors import InputRefused, Reason
-from shapestore.preprocess.formats.checks import counted
+from shapestore.preprocess.formats.checks import counted, to_float64
 from shapestore.preprocess.formats.ply_binary import read_binary
 from shapestore.preprocess.formats.ply_header import GEOMETRY, parse_header
 from shapestore.preprocess.formats.ply_tables import Column, ListColumn
@@ -53,7 +53,7 @@ def parse_ply(data: bytes) -> PolygonSoup:
 def _positions(tables: dict[str, dict[str, Column]]) -> NDArray[np.float64]:
     """(V, 3) float64 positions."""
     columns = [tables.get("vertex", {}).get(axis) for axis in GEOMETRY["vertex"]]
-    scalars = [column.astype(np.float64) for column in columns if isinstance(column, np.ndarray)]
+    scalars = [to_float64(column) for column in columns if isinstance(column, np.ndarray)]
     if len(scalars) < 3:
         raise InputRefused(Reason.MALFORMED, "the header declares no vertex element with x, y and z")
     return np.stack(scalars, axis=1)

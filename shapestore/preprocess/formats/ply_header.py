@@ -34,6 +34,9 @@ _BYTE_ORDERS: Final = {"ascii": None, "binary_little_endian": "<", "binary_big_e
 
 _END: Final = b"end_header"
 
+_MOST_DIGITS: Final = 4000
+"""Of a count; Python converts no number of many more (`sys.set_int_max_str_digits`)."""
+
 
 @dataclass(frozen=True)
 class Property:
@@ -103,7 +106,7 @@ def _elements(lines: list[str], order: str) -> tuple[Element, ...]:
     tables: list[tuple[str, int, list[Property]]] = []
     for number, line in enumerate(lines[2:], 3):
         match line.split():
-            case ["element", name, rows] if rows.isdecimal():
+            case ["element", name, rows] if rows.isdecimal() and len(rows) <= _MOST_DIGITS:
                 tables.append((name, int(rows), []))
             case ["property", "list", length, item, name] if _is_list(length, item) and tables:
                 tables[-1][2].append(Property(name, order + _TYPES[item], order + _TYPES[length]))

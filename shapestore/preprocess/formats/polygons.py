@@ -7,8 +7,21 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from shapestore.errors import InputRefused, Reason
+from shapestore.kernel import kernel
+
 _ROUNDING: Final = 64 * np.finfo(np.float64).eps
 """Areas at most this small, relative to the squared extent of the polygon, have no sign."""
+
+
+MOST_CORNERS: Final = 1 << 16
+"""Of a polygon."""
+
+MOST_FOLDED: Final = 2048
+"""Corners of a polygon that is more than a fan from its first corner; the time to cut one may grow with their cube."""
+
+_STEP: Final = 1 << 20
+"""Corners that are looked at together, for each of which there are some 200 bytes meanwhile."""
 
 
 def triangulate(
@@ -38,23 +51,34 @@ def triangulate(
         on a straight line or at one place may give triangles without area.
     crossing
         Number of polygons whose edges cross; they are cut as a fan from their first corner.
+
+    Raises
+    ------
+    InputRefused
+        UNSUPPORTED for a polygon of more than `MOST_CORNERS`, or of more than `MOST_FOLDED` that is no fan from its
+        first one.
     """
     if (sizes == 3).all():
         return corners.reshape(-1, 3), 0
+    if sizes.max() > MOST_CORNERS:
+        raise InputRefused(
+            Reason.UNSUPPORTED, f"a polygon of {sizes.max()} corners; at most {MOST_CORNERS} are cut into triangles"
+        )
     starts = np.cumsum(sizes) - sizes
     first_face = starts - 2 * np.arange(len(sizes))
     faces = np.empty((len(corners) - 2 * len(sizes), 3), np.int64)
     crossing = 0
     for size in np.unique(sizes).tolist():
-        members = np.flatnonzero(sizes == size)
-        polygons = corners[starts[members][:, None] + np.arange(size)]
-        if size == 3:
-            local = np.broadcast_to(np.arange(3), (len(members), 1, 3))
-        else:
-            local, failed = _cut(_flatten(vertices[polygons]))
-            crossing += failed
-        cut = np.take_along_axis(polygons[:, None, :], local, axis=2)
-        faces[first_face[members][:, None] + np.arange(size - 2)] = cut
+        alike = np.flatnonzero(sizes == size)
+        for members in np.array_split(alike, -(-len(alike) * size // _STEP)):
+            polygons = corners[starts[members][:, None] + np.arange(size)]
+            if size == 3:
+                local = np.broadcast_to(np.arange(3), (len(members), 1, 3))
+            else:
+                local, failed = _cut(_flatten(vertices[polygons]))
+                crossing += failed
+            cut = np.take_along_axis(polygons[:, None, :], local, axis=2)
+            faces[first_face[members][:, None] + np.arange(size - 2)] = cut
     return faces, crossing
 
 
@@ -92,6 +116,11 @@ def _cut(polygons: NDArray[np.float64]) -> tuple[NDArray[np.int64], int]:
         open_ = open_[folded]
         if len(open_) == 0:
             return local, 0
+        if size > MOST_FOLDED:
+            raise InputRefused(
+                Reason.UNSUPPORTED,
+                f"a polygon of {size} corners that is not convex; at most {MOST_FOLDED} are cut into triangles",
+            )
     crossing = 0
     for polygon in open_:
         ears = _clip_ears(polygons[polygon])
@@ -114,47 +143,71 @@ def _areas(triangles: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray(to_b[..., 0] * to_c[..., 1] - to_b[..., 1] * to_c[..., 0])
 
 
+@kernel
 def _clip_ears(polygon: NDArray[np.float64]) -> NDArray[np.int64] | None:
     """(k - 2, 3) triangles of a (k, 2) counter-clockwise polygon, or None if its edges cross.
 
-    Meisters, "Polygons have ears", American Mathematical Monthly 1975. Quadratic in k where ears are plentiful.
+    Meisters, "Polygons have ears", American Mathematical Monthly 1975. Quadratic in k where ears are plentiful, cubic
+    in the worst case.
     """
-    ring = list(range(len(polygon)))
-    ears = []
+    count = len(polygon)
+    ring = np.arange(count)
+    ears = np.empty((count - 2, 3), np.int64)
     position = 0
-    while len(ring) > 3:
-        position = _next_ear(polygon, ring, position)
+    for ear in range(count - 3):
+        position = _next_ear(polygon, ring[: count - ear], position)
         if position < 0:
             return None
-        ears.append([ring[position - 1], ring[position], ring[(position + 1) % len(ring)]])
-        del ring[position]
+        left = count - ear
+        for corner in range(3):
+            ears[ear, corner] = ring[(position - 1 + corner) % left]
+        ring[position : left - 1] = ring[position + 1 : left].copy()
         # Go on past the neighbour, so that ears alternate and slivers stay rare.
-        position = (position + 1) % len(ring)
-    ears.append(ring)
-    triangles = np.array(ears)
-    return None if (_areas(polygon[triangles]) < -_ROUNDING).any() else triangles
+        position = (position + 1) % (left - 1)
+    ears[count - 3] = ring[:3]
+    for ear in range(count - 2):
+        if _area(polygon[ears[ear, 0]], polygon[ears[ear, 1]], polygon[ears[ear, 2]]) < -_ROUNDING:
+            return None
+    return ears
 
 
-def _next_ear(polygon: NDArray[np.float64], ring: list[int], start: int) -> int:
+@kernel
+def _next_ear(polygon: NDArray[np.float64], ring: NDArray[np.int64], start: int) -> int:
     """Position in the ring of an ear at or after `start`, or -1; one without area only if there is no other."""
-    points = polygon[ring]
-    before, after = np.roll(points, 1, axis=0), np.roll(points, -1, axis=0)
-    areas = _areas(np.stack([before, points, after], axis=1))
-    order = (start + np.arange(len(ring))) % len(ring)
-    for position in order[areas[order] > _ROUNDING]:
-        triangle = np.stack([before[position], points[position], after[position]])
-        if not _blocked(triangle, points[areas <= _ROUNDING]):
-            return int(position)
-    flat = order[np.abs(areas[order]) <= _ROUNDING]
-    return int(flat[0]) if len(flat) else -1
+    count = len(ring)
+    areas = np.empty(count)
+    for place in range(count):
+        areas[place] = _area(polygon[ring[place - 1]], polygon[ring[place]], polygon[ring[(place + 1) % count]])
+    flat = -1
+    for step in range(count):
+        place = (start + step) % count
+        if areas[place] > _ROUNDING:
+            if not _blocked(polygon, ring, areas, place):
+                return place
+        elif flat < 0 and areas[place] >= -_ROUNDING:
+            flat = place
+    return flat
 
 
-def _blocked(triangle: NDArray[np.float64], points: NDArray[np.float64]) -> bool:
-    """Whether any of (n, 2) points lies in a triangle or on its edges, other than at its corners."""
-    edges = np.stack([triangle, np.roll(triangle, -1, axis=0)], axis=1)
-    sides = [
-        _areas(np.concatenate([np.broadcast_to(edge, (len(points), 2, 2)), points[:, None]], axis=1)) for edge in edges
-    ]
-    inside = (np.stack(sides) >= -_ROUNDING).all(axis=0)
-    at_corner = (points[:, None] == triangle).all(axis=2).any(axis=1)
-    return bool((inside & ~at_corner).any())
+@kernel
+def _blocked(polygon: NDArray[np.float64], ring: NDArray[np.int64], areas: NDArray[np.float64], place: int) -> bool:
+    """Whether a corner that is not convex lies in the triangle at a place, or on its edges but not at its corners."""
+    count = len(ring)
+    a, b, c = polygon[ring[place - 1]], polygon[ring[place]], polygon[ring[(place + 1) % count]]
+    for other in range(count):
+        if areas[other] > _ROUNDING:
+            continue
+        p = polygon[ring[other]]
+        if _area(a, b, p) < -_ROUNDING or _area(b, c, p) < -_ROUNDING or _area(c, a, p) < -_ROUNDING:
+            continue
+        at_corner = (p == a).all() or (p == b).all() or (p == c).all()
+        if not at_corner:
+            return True
+    return False
+
+
+@kernel
+def _area(a: NDArray[np.float64], b: NDArray[np.float64], c: NDArray[np.float64]) -> float:
+    """Double signed area of the triangle of three (2,) positions, > 0 if counter-clockwise."""
+    doubled: float = (b[0] - a[0]) * (c[1] - a[1]) - (b[1] - a[1]) * (c[0] - a[0])
+    return doubled

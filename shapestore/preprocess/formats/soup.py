@@ -49,7 +49,8 @@ def to_mesh(soup: PolygonSoup) -> tuple[Mesh, tuple[str, ...]]:
     Raises
     ------
     InputRefused
-        NO_FACES; INDEX_RANGE if a corner is no vertex; NOT_FINITE if a polygon uses a NaN or infinite vertex.
+        NO_FACES; INDEX_RANGE if a corner is no vertex; NOT_FINITE if a polygon uses a NaN or infinite vertex;
+        UNSUPPORTED as `triangulate`.
     """
     count = len(soup.vertices)
     if len(soup.sizes) == 0:

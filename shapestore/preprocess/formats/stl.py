@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from shapestore.errors import InputRefused, Reason
 from shapestore.kernel import kernel
-from shapestore.preprocess.formats.checks import counted, refuse_short
+from shapestore.preprocess.formats.checks import counted, refuse_short, to_float64
 from shapestore.preprocess.formats.soup import PolygonSoup
 from shapestore.preprocess.formats.text import parse_floats, text_bytes
 from shapestore.preprocess.formats.text_rows import fill_odd, noted
@@ -71,7 +71,7 @@ def _soup(corners: NDArray[np.float64], notes: tuple[str, ...]) -> PolygonSoup:
 def _binary_corners(data: bytes, facets: int) -> NDArray[np.float64]:
     """(3 F, 3) corners of the facets in a binary file."""
     rows = np.frombuffer(data, _FACET, facets, _HEADER)
-    return np.asarray(rows["corners"].reshape(-1, 3), np.float64)
+    return to_float64(rows["corners"].reshape(-1, 3))
 
 
 def _text_corners(text: bytes) -> NDArray[np.float64]:

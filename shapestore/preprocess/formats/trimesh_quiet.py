@@ -34,6 +34,8 @@ def load_quietly(data: bytes, file_type: str, **options: Any) -> trimesh.Scene:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return trimesh.load_scene(io.BytesIO(data), file_type=file_type, process=False, **options)
+    except MemoryError:
+        raise
     except Exception as error:  # its readers index, reshape and look up without checks
         raise InputRefused(
             Reason.MALFORMED, f"the {file_type.upper()} content contradicts itself ({_plain(error)})"

@@ -12,6 +12,7 @@ from scipy.spatial import cKDTree
 
 from shapestore.errors import InputRefused, Reason
 from shapestore.kernel import kernel
+from shapestore.preprocess.geometry.clustered import refuse_clustered
 from shapestore.preprocess.geometry.mesh import Mesh, distinct_positions, distinct_rows, double_areas
 from shapestore.preprocess.geometry.normalise import box_frame
 
@@ -83,7 +84,7 @@ def clean(mesh: Mesh) -> tuple[Mesh, MeshReport]:
     InputRefused
         NO_FACES without vertices or faces; INDEX_RANGE for a face that refers to no vertex; NOT_FINITE for a NaN,
         infinite or immense (1e50) coordinate of a vertex in use; ZERO_AREA if the faces have no area relative to
-        their extent.
+        their extent, because each is empty or because all but a few vertices are welded to one.
     """
     refuse_unsafe(mesh)
     used = _compact(mesh)
@@ -103,7 +104,12 @@ def clean(mesh: Mesh) -> tuple[Mesh, MeshReport]:
             f"{len(mesh.faces)} faces, whose area is {area:g} times the squared radius of the mesh",
         )
     solid = used if kept.all() else _compact(Mesh(used.vertices, used.faces[kept]))
-    return solid, _report(solid, len(mesh.faces))
+    report = _report(solid, len(mesh.faces))
+    if report.faces == 0:
+        raise InputRefused(
+            Reason.ZERO_AREA, f"no edge of any face is longer than {WELD_DISTANCE:g} times the radius of the mesh"
+        )
+    return solid, report
 
 
 def refuse_unsafe(mesh: Mesh) -> None:
@@ -184,7 +190,7 @@ def _weld(mesh: Mesh) -> Mesh:
 
 
 def _close_pairs(vertices: NDArray[np.float64]) -> NDArray[np.int64]:
-    """(p, 2) the pairs of different normalised positions within `WELD_DISTANCE`."""
+    """(p, 2) the pairs of different normalised positions within `WELD_DISTANCE`; refuses as `refuse_clustered`."""
     scaled = (vertices + 1) * _CELLS_PER_UNIT + _CELL_SHIFT
     cell = np.floor(scaled)
     # Twice the distance, to be on the safe side of rounding.
@@ -198,7 +204,9 @@ def _close_pairs(vertices: NDArray[np.float64]) -> NDArray[np.int64]:
     searched[order[1:][same]] = True
     searched[order[:-1][same]] = True
     members = np.flatnonzero(searched)
-    return members[cKDTree(vertices[members]).query_pairs(WELD_DISTANCE, output_type="ndarray")]
+    near = vertices[members]
+    refuse_clustered(near, WELD_DISTANCE)
+    return members[cKDTree(near).query_pairs(WELD_DISTANCE, output_type="ndarray")]
 
 
 def _group(nodes: int, pairs: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -11,7 +11,9 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
+from shapestore.errors import InputRefused, Reason
 from shapestore.kernel import kernel
+from shapestore.preprocess.geometry.clustered import refuse_clustered
 from shapestore.preprocess.geometry.mesh import Mesh
 
 WELD_DISTANCE: Final = 1e-5
@@ -65,9 +67,16 @@ def patches(mesh: Mesh) -> Patches:
     -------
     Patches
         O(F log F) time; about 200 bytes a face at the peak.
+
+    Raises
+    ------
+    InputRefused
+        ZERO_AREA where welding leaves no face, or would join more vertices than can be looked at.
     """
     welded = _weld(mesh)
     single, surplus = _single(welded)
+    if len(single) == 0:
+        raise InputRefused(Reason.ZERO_AREA, f"every face is narrower than {WELD_DISTANCE:g} of the mesh's box")
     partner = _partners(_edge_keys(single, len(welded.vertices)))
     found = _assembled(welded.vertices, single, surplus, partner)
     torn = _seams(found, single, surplus, partner)
@@ -173,10 +182,11 @@ def _balanced(found: Patches) -> NDArray[np.bool_]:
 
 
 def _weld(mesh: Mesh) -> Mesh:
-    """Join vertices within `WELD_DISTANCE`, transitively, and drop the faces that this collapses."""
+    """Join vertices within `WELD_DISTANCE`, transitively, and drop the faces that this collapses; may refuse."""
     label = _same_position(mesh.vertices)
     distinct = np.zeros((int(label.max()) + 1, 3))
     distinct[label[::-1]] = mesh.vertices[::-1]
+    refuse_clustered(distinct, WELD_DISTANCE)
     pairs = cKDTree(distinct).query_pairs(WELD_DISTANCE, output_type="ndarray")
     if len(pairs):
         links = coo_array((np.ones(len(pairs), np.int8), (pairs[:, 0], pairs[:, 1])), shape=(len(distinct),) * 2)

@@ -205,7 +205,8 @@ def _unit_normals(raw: RawCloud, chosen: NDArray[np.int64]) -> NDArray[np.float6
     if raw.normals is None:
         raise InputRefused(Reason.MALFORMED, "no normals in the file; leave them out with --set points.normals=false")
     normals = raw.normals[chosen]
-    lengths = np.linalg.norm(normals, axis=1, keepdims=True)
+    with np.errstate(over="ignore"):  # an infinite length is refused
+        lengths = np.linalg.norm(normals, axis=1, keepdims=True)
     if not (np.isfinite(lengths).all() and lengths.min() > 0):
         raise InputRefused(Reason.NOT_FINITE, "a normal is zero or not finite")
     return np.asarray(normals / lengths)

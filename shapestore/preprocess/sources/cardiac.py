@@ -20,6 +20,7 @@ from shapestore.preprocess.source import (
     Discovery,
     Source,
     SourceItem,
+    raw_path,
     refuse_repeats,
     safe_id,
     walk_files,
@@ -56,7 +57,7 @@ class Cardiac(Source):
         walk = walk_files(root)
         files, other = volumes(walk.files)
         if not files:
-            raise UsageError(_nothing_found(root, labels, other))
+            raise UsageError(_nothing_found(root, labels, other + Counter(walk.ignored)))
         if labels.layout == "file":
             if labels.scheme == "heart-10":
                 _refuse_folders_of_masks(files)
@@ -80,9 +81,10 @@ class Cardiac(Source):
         InputRefused
             MISSING for a folder, or a half of a pair, that is not there; NOT_LABELS for negative or undeclared values,
             for undeclared masks, and for masks that are none; EMPTY_LABELS where no declared class has a voxel;
-            otherwise as `read_label_map` and `same_grid`.
+            otherwise as `raw_path`, `read_label_map` and `same_grid`.
         """
         labels = _labels_part(recipe)
+        raw_path(root, item)
         read = _read_file if labels.layout == "file" else _read_folder
         return read(root, item.path, labels)
 

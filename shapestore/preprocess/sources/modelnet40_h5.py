@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shapestore.errors import InputRefused, Reason, UsageError
-from shapestore.preprocess.formats.checks import open_raw, refuse_short
+from shapestore.preprocess.formats.checks import open_raw, refuse_short, to_float64
+from shapestore.preprocess.formats.h5_checks import refuse_unsafe_dataset
 from shapestore.preprocess.raw import RawCloud
 from shapestore.preprocess.source import (
     Discovery,
@@ -26,7 +27,7 @@ from shapestore.preprocess.source import (
     safe_id,
     walk_files,
 )
-from shapestore.preprocess.sources.name_list import read_names
+from shapestore.preprocess.sources.name_list import read_list, read_names
 
 CLASSES: Final = (
     *("airplane", "bathtub", "bed", "bench", "bookshelf", "bottle", "bowl", "car", "chair", "cone", "cup", "curtain"),
@@ -58,7 +59,7 @@ def discover_h5(root: Path) -> Discovery:
     walk = walk_files(root)
     files = _files(root, walk.files)
     classes = _class_names(root / _NAMES) if _NAMES in walk.files else CLASSES
-    rows = [row for name, split in files.items() for row in _rows(root, name, split, classes)]
+    rows = [row for name, split in files.items() for row in _rows(root, name, split, classes, walk.files)]
     counts = Counter(row.model for row in rows)
     items = tuple(row.item(unique=counts[row.model] == 1) for row in rows)
     read = {*files, *_LISTS.values(), _NAMES, *(_models_file(name) for name in files)}
@@ -88,8 +89,8 @@ def read_h5_row(path: Path, item: SourceItem) -> RawCloud:
         if normals is not None and normals.shape != data.shape:
             raise InputRefused(Reason.MALFORMED, f"{path.name}: normals of {normals.shape}, points of {data.shape}")
         return RawCloud(
-            points=np.asarray(data[row], np.float64),
-            normals=None if normals is None else np.asarray(normals[row], np.float64),
+            points=to_float64(data[row]),
+            normals=None if normals is None else to_float64(normals[row]),
         )
 
 
@@ -143,7 +144,7 @@ def _class_names(path: Path) -> tuple[str, ...]:
     return names
 
 
-def _rows(root: Path, name: str, split: str, classes: Sequence[str]) -> Iterator[_Row]:
+def _rows(root: Path, name: str, split: str, classes: Sequence[str], present: Container[str]) -> Iterator[_Row]:
     path = root / name
     try:
         if not is_below(path, root):  # `read` says so again
@@ -153,7 +154,7 @@ def _rows(root: Path, name: str, split: str, classes: Sequence[str]) -> Iterator
     except InputRefused:
         yield _Row(name, split)
         return
-    models = _models(root / _models_file(name), len(labels))
+    models = _models(root / _models_file(name), len(labels)) if _models_file(name) in present else None
     for position, label in enumerate(labels.tolist()):
         category = classes[label] if 0 <= label < len(classes) else ""
         model = models[position] if models else None
@@ -167,13 +168,11 @@ def _models_file(name: str) -> str:
     return re.sub(r"_?([0-9]+)$", r"_\1", PurePosixPath(name).stem) + "_id2file.json"
 
 
-def _models(path: Path, rows: int) -> list[str] | None:
-    """`<class>/<name>` of every row; None if there is no such file."""
-    if not path.is_file():
-        return None
+def _models(path: Path, rows: int) -> list[str]:
+    """`<class>/<name>` of every row."""
     try:
-        names = json.loads(path.read_text("utf-8-sig"))
-    except (OSError, ValueError) as error:
+        names = json.loads(read_list(path))
+    except (ValueError, RecursionError) as error:
         raise UsageError(f"{path} cannot be read as JSON: {error}.") from error
     if not (isinstance(names, list) and len(names) == rows and all(_is_model(name) for name in names)):
         raise UsageError(f"{path}: expected a list of {rows} names such as sofa/sofa_0001.ply, one for each row.")
@@ -235,6 +234,9 @@ def _dataset(file: h5py.File, name: str, kinds: str) -> h5py.Dataset:
         raise InputRefused(Reason.MALFORMED, f"the data of {name!r} lies in other files")
     if dataset.dtype.kind not in kinds:
         raise InputRefused(Reason.MALFORMED, f"{name!r} holds {dataset.dtype}, which is not what it should")
+    if not dataset.shape:
+        raise InputRefused(Reason.MALFORMED, f"{name!r} is a single number, or nothing")
     # A header can declare any size; what was never written would be read as zeros.
     refuse_short(f"{name!r}", -(-dataset.nbytes // _MOST_EXPANSION), dataset.id.get_storage_size())
+    refuse_unsafe_dataset(name, dataset)
     return dataset

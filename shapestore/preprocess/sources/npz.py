@@ -11,7 +11,7 @@ from typing import ClassVar, Final
 
 from shapestore.errors import UsageError
 from shapestore.preprocess.raw import RawArrays
-from shapestore.preprocess.source import Discovery, Source, SourceItem, safe_id, walk_files
+from shapestore.preprocess.source import Discovery, Source, SourceItem, raw_path, safe_id, walk_files
 from shapestore.preprocess.sources.npz_arrays import adopt
 from shapestore.preprocess.sources.npz_file import open_npz
 from shapestore.preprocess.sources.npz_keys import Layout
@@ -77,9 +77,10 @@ class Npz(Source):
         Raises
         ------
         InputRefused
-            The file is damaged, or deviates from the cache's layout: names the key, what is expected and what it has.
+            The file is damaged, or deviates from the cache's layout: names the key, what is expected and what it has;
+            as `raw_path`.
         """
-        with open_npz(root / item.path) as file:
+        with open_npz(raw_path(root, item)) as file:
             return RawArrays(adopt(file, _cache(recipe)))
 
 

@@ -7,6 +7,7 @@ NumPy's NEP 1.
 from __future__ import annotations
 
 import struct
+import tokenize
 import zipfile
 import zlib
 from collections import Counter
@@ -35,12 +36,15 @@ _KINDS: Final = "biuf"
 
 _ZIP_ERRORS: Final = (
     zipfile.BadZipFile, zlib.error, struct.error, EOFError, OSError, NotImplementedError, RuntimeError, ValueError,
-    TypeError, OverflowError, IndexError, KeyError, SyntaxError, MemoryError,
+    TypeError, OverflowError, IndexError, KeyError, SyntaxError, tokenize.TokenError, RecursionError,
 )  # fmt: skip
 """What zipfile and the npy header reader raise for damaged bytes, depending on where the damage is."""
 
 _LENGTHS: Final[Mapping[tuple[int, int], str]] = {(1, 0): "<H", (2, 0): "<I"}
 """Version of the npy format to the form of its header's length."""
+
+_MOST_BYTES: Final = 1 << 30
+"""Of one array: 80 million points."""
 
 _MAX_HEADER_BYTES: Final = 10_000
 """What numpy reads at most without being told that the file is trusted."""
@@ -96,6 +100,11 @@ class NpzFile:
         refuse_short(f"{key!r}", header.nbytes, size)
         if header.nbytes < size:
             raise InputRefused(Reason.MALFORMED, f"{key!r} holds {size} bytes where {header} takes {header.nbytes}")
+        if header.nbytes > _MOST_BYTES:
+            raise InputRefused(
+                Reason.UNSUPPORTED,
+                f"{key!r} is {header}: {header.nbytes >> 20} MiB; at most {_MOST_BYTES >> 20} are read",
+            )
         return header
 
     def _blocks(self, key: str) -> Iterator[bytes]:
@@ -118,7 +127,8 @@ def open_npz(path: Path) -> Iterator[NpzFile]:
     ------
     InputRefused
         MISSING, EMPTY, LFS_POINTER; TRUNCATED: the zip or an array ends early; UNSUPPORTED: pickled objects, text,
-        complex or structured arrays, other compressions, encryption; MALFORMED: no npz, or not as its format asks.
+        complex or structured arrays, arrays of more than 1 GiB, other compressions, encryption; MALFORMED: no npz, or
+        not as its format asks.
     """
     with open_raw(path) as file:
         with _reading(path.name):

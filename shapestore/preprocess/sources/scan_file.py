@@ -12,10 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shapestore.errors import InputRefused, Reason
-from shapestore.preprocess.formats.checks import open_raw, refuse_short
+from shapestore.preprocess.formats.checks import open_raw, refuse_short, to_float64
+from shapestore.preprocess.formats.h5_checks import refuse_unsafe_dataset
 
 _CHUNK_CACHE_BYTES: Final = 16 * 2**20
 """Decompressed chunks that are kept: enough for the rows of one row of chunks, so that each is inflated once."""
+
+_MOST_LISTED: Final = 5
 
 _H5_ERRORS: Final = (OSError, KeyError, ValueError, TypeError, RuntimeError, OverflowError)
 """What h5py raises for a damaged file, depending on where the damage is."""
@@ -65,7 +68,7 @@ class ScanFile:
         if not 0 <= row < len(self.labels):
             raise InputRefused(Reason.MALFORMED, f"{self._name} has {len(self.labels)} rows and so no row {row}")
         try:
-            points = np.asarray(self._data[row], dtype=np.float64)
+            points = to_float64(self._data[row])
             mask = None if self._mask is None else np.asarray(self._mask[row])
         except _H5_ERRORS as error:
             raise _refusal(self._name, error) from error
@@ -80,7 +83,7 @@ class ScanFile:
         """Dataset `name` of the file itself, of `shape` (None: any size; a last size of 1 may follow), all there."""
         link = self._file.get(name, getlink=True)
         if link is None:
-            held = ", ".join(sorted(self._file)) or "nothing"
+            held = ", ".join(sorted(self._file)[:_MOST_LISTED]) or "nothing"
             raise InputRefused(Reason.MALFORMED, f"no dataset {name!r}; the file holds {held}")
         if not isinstance(link, h5py.HardLink):
             raise InputRefused(Reason.MALFORMED, f"{name!r} is a link, which is not followed: copy its data here")
@@ -97,6 +100,7 @@ class ScanFile:
                 Reason.MALFORMED, f"{name!r}: expected {kind} of shape ({wanted}), got {found.dtype} {got}"
             )
         _refuse_unwritten(name, found)
+        refuse_unsafe_dataset(name, found)
         return found
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from shapestore.errors import InputRefused, Reason, UsageError
 from shapestore.preprocess.raw import RawCloud
-from shapestore.preprocess.source import Discovery, Source, SourceItem, walk_files
+from shapestore.preprocess.source import Discovery, Source, SourceItem, raw_path, walk_files
 from shapestore.preprocess.sources.scan_file import ScanFile, open_scans
 from shapestore.preprocess.sources.scan_variants import CLASSES, SPLITS, groups_are_rows, is_fold, split_and_variants
 from shapestore.schemas.recipe import Input, Recipe, Variant
@@ -83,10 +83,10 @@ class ScanObjectNN(Source):
         Raises
         ------
         InputRefused
-            The file or the row is damaged, or its label is none of the 15 classes.
+            The file or the row is damaged, or its label is none of the 15 classes; as `raw_path`.
         """
         del recipe
-        file = open_scans(root / item.path)
+        file = open_scans(raw_path(root, item))
         if item.position is None:
             raise InputRefused(*_unlistable(file))
         points, mask = file.read(item.position)

@@ -27,6 +27,7 @@ from shapestore.preprocess.source import (
     storable,
 )
 from shapestore.preprocess.sources.hash_split import hash_split
+from shapestore.preprocess.sources.name_list import refuse_no_list
 from shapestore.schemas.recipe import Input, Recipe
 
 _SYNSET: Final = re.compile(r"[0-9]{8}")
@@ -196,15 +197,16 @@ def _remarks(found: _Found, items: Iterable[SourceItem]) -> Iterator[str]:
 
 
 def _split_file(home: Path) -> Mapping[Key, str] | None:
-    """What `all.csv` in the folder of synsets, or else beside that folder, says; None if there is none."""
+    """What `all.csv` in the folder of synsets, or else beside it, says; None if there is none but a link elsewhere."""
     for path in (home / _CSV, home.absolute().parent / _CSV):
-        if path.is_file():
+        if os.path.lexists(path) and is_below(path, path.parent):
             return _read_csv(path)
     return None
 
 
 def _read_csv(path: Path) -> Mapping[Key, str]:
     splits: dict[Key, str] = {}
+    refuse_no_list(path)
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             rows = csv.DictReader(file, strict=True)

@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from matplotlib.path import Path as Outline
 
 from shapestore.errors import InputRefused, Reason
-from shapestore.preprocess.formats.polygons import triangulate
+from shapestore.preprocess.formats import polygons
+from shapestore.preprocess.formats.polygons import MOST_CORNERS, MOST_FOLDED, triangulate
 from shapestore.preprocess.formats.soup import PolygonSoup, to_mesh
 
 SEEDS = st.integers(0, 2**32)
@@ -119,6 +120,32 @@ def test_a_polygon_without_area_is_cut_all_the_same() -> None:
     faces, crossing = triangulate(line, np.arange(6), np.array([6]))
     assert faces.shape == (4, 3)
     assert crossing == 0
+
+
+@settings(deadline=None)
+@given(SEEDS, st.integers(1, 30))
+def test_polygons_are_cut_alike_however_many_are_cut_together(seed: int, step: int) -> None:
+    rng = np.random.default_rng(seed)
+    sizes = rng.integers(3, 8, 12)
+    corners = np.concatenate([rng.permutation(9)[:size] for size in sizes])
+    vertices = rng.normal(size=(9, 3))
+    whole, crossing = triangulate(vertices, corners, sizes)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(polygons, "_STEP", step)
+        faces, alike = triangulate(vertices, corners, sizes)
+    np.testing.assert_array_equal(faces, whole)
+    assert alike == crossing
+
+
+def test_large_polygons_are_cut_only_where_that_is_quick() -> None:
+    angles = np.linspace(0, 2 * np.pi, MOST_CORNERS, endpoint=False)
+    circle = np.column_stack([np.cos(angles), np.sin(angles)])
+    assert cut(circle)[1] == 0
+    for flat in (comb(MOST_FOLDED // 2), np.concatenate([circle, circle[:1] * 1.1])):
+        with pytest.raises(InputRefused) as refused:
+            cut(flat)
+        assert refused.value.reason is Reason.UNSUPPORTED
+        assert f"of {len(flat)} corners" in refused.value.detail
 
 
 @given(st.lists(st.integers(-2, 6), min_size=3, max_size=6), st.integers(-1, 4))

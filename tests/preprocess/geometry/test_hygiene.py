@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from shapestore.errors import InputRefused, Reason
+from shapestore.preprocess.geometry.clustered import refuse_clustered
 from shapestore.preprocess.geometry.hygiene import MeshReport, clean, refuse_unsafe
 from shapestore.preprocess.geometry.mesh import Mesh
 
@@ -256,6 +257,29 @@ def test_close_vertices_are_found_wherever_they_lie() -> None:
     fan = np.column_stack([np.zeros_like(apex), np.ones_like(apex), apex])
     report = clean(Mesh(vertices, np.concatenate([fan, [[0, 1, 2], [0, 2, 3]]])))[1]
     assert (report.vertices, report.faces, report.duplicate_faces) == (20_004, 20_002, 20_000)
+
+
+def test_a_needle_is_no_surface() -> None:
+    """Every face is welded to a line, though the faces have area."""
+    needle = Mesh(np.array([[0, 0, 0], [1, 0, 0], [0, 5e-10, 0]]), np.array([[0, 1, 2]]))
+    with pytest.raises(InputRefused) as refused:
+        clean(needle)
+    assert refused.value.reason is Reason.ZERO_AREA
+
+
+@pytest.mark.parametrize(("size", "fits"), [(1400, True), (1500, False)])
+def test_a_dense_cluster_is_refused_before_its_pairs_are_found(size: int, fits: bool) -> None:
+    rng = np.random.default_rng(0)
+    # In the middle of a cube of diagonal 1e-3, whose 2^20 pairs are those of 1449 positions.
+    middle = np.full(3, 0.5e-3 / np.sqrt(3))
+    vertices = np.concatenate([middle + rng.uniform(-1e-6, 1e-6, (size, 3)), rng.uniform(-1, 1, (10_000, 3))])
+    if fits:
+        refuse_clustered(vertices, 1e-3)
+        return
+    with pytest.raises(InputRefused) as refused:
+        refuse_clustered(vertices, 1e-3)
+    assert refused.value.reason is Reason.ZERO_AREA
+    assert f"{size} vertices" in refused.value.detail
 
 
 def test_no_corner_of_a_sliver_is_special() -> None:
