@@ -270,12 +270,12 @@ def display(rng: Generator) -> list[Solid]:
 
 def sofa(rng: Generator) -> list[Solid]:
     """A base with back, arms and two or three cushions."""
-    width, depth = rng.uniform([1.3, 0.7], [2.0, 0.9])
+    width, depth, back, arm = rng.uniform([1.3, 0.7, 0.55, 0.5], [2.0, 0.9, 0.85, 0.7])
     cushions = int(rng.integers(2, 4))
     parts = [
         box("base", [0, 0.15, 0], [width, 0.3, depth]),
-        box("back", [0, 0.45, 0.1 - depth / 2], [width, 0.7, 0.2]),
-        *(box(f"arm_{k}", [x, 0.3, 0], [0.15, 0.6, depth]) for k, x in enumerate((-width / 2, width / 2))),
+        box("back", [0, 0.1 + back / 2, 0.1 - depth / 2], [width, back, 0.2]),
+        *(box(f"arm_{k}", [x, arm / 2, 0], [0.15, arm, depth]) for k, x in enumerate((-width / 2, width / 2))),
     ]
     seat = (width - 0.16) / cushions
     middle = (np.arange(cushions) - (cushions - 1) / 2) * seat

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from shapestore.cli.output import AS_JSON, STORE, human_bytes, print_json, print_pairs, print_table
+from shapestore.cli.output import AS_JSON, STORE, print_json, print_pairs, print_table
+from shapestore.quality.report.wording import data_size
 
 
 def command(store: STORE, as_json: AS_JSON = False) -> None:
@@ -29,7 +30,7 @@ def command(store: STORE, as_json: AS_JSON = False) -> None:
             *([("unfinished", "an ingest was interrupted; run the same command again to go on")] if unfinished else []),
             ("shapes", f"{about['valid']:,} valid, {about['quarantined']:,} quarantined"),
             *((name, _counts(counts)) for name, counts in about["codes"].items()),
-            ("size", f"{human_bytes(about['bytes'])} in row groups of {about['rows_per_shard']:,} rows"),
+            ("size", f"{data_size(about['bytes'])} in row groups of {about['rows_per_shard']:,} rows"),
             (
                 "recipe",
                 f"{about['recipe']['name']}, digest {about['recipe_digest'][:12]}, source {about['source_kind']}",
@@ -45,7 +46,7 @@ def command(store: STORE, as_json: AS_JSON = False) -> None:
             a["dtype"],
             " x ".join(map(str, a["shape"])) or "scalar",
             a["kind"],
-            human_bytes(a["bytes"]),
+            data_size(a["bytes"]),
             a["text"],
         )
         for a in about["arrays"]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.markup import escape
 
 from shapestore.cli.diff import DIFFERENT
 from shapestore.cli.output import AS_JSON, QUARANTINED, SCHEDULER, STORE, WORKERS, print_json, print_table, status
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
 
 SHOWN = 40
 """Rows that the table shows; --json has all."""
+
+NAMED = 5
+"""Shapes that a command names one by one."""
 
 
 def command(
@@ -60,14 +64,18 @@ def command(
     if as_json:
         print_json({"store": store, "rows": [row.model_dump(mode="json") for row in rows]})
     else:
-        _print(store, rows, write)
+        _print(rows)
+        _print_written(store, rows, raw, write)
     if any(row.outcome in ("different", "failed", "mended") and not row.written for row in rows):
         raise typer.Exit(DIFFERENT)
     if any(row.quarantined and row.failure for row in rows):
         raise typer.Exit(QUARANTINED)
 
 
-def _print(store: str, rows: list[RebuiltRow], write: bool) -> None:
+def _print(rows: Sequence[RebuiltRow]) -> None:
+    if not rows:
+        typer.echo("no shapes to compute")
+        return
     counts = Counter(row.outcome for row in rows)
     typer.echo(f"{len(rows):,} shapes computed: " + ", ".join(f"{n:,} {outcome}" for outcome, n in counts.items()))
     told = [row for row in rows if row.outcome != "identical"]
@@ -78,11 +86,25 @@ def _print(store: str, rows: list[RebuiltRow], write: bool) -> None:
         )
     if len(told) > SHOWN:
         status().print(f"... and {len(told) - SHOWN:,} more: see all with --json")
+
+
+def _print_written(store: str, rows: Sequence[RebuiltRow], raw: Path | None, write: bool) -> None:
+    """How many rows were replaced, or the command that replaces them."""
     written = sum(row.written for row in rows)
+    wanted = [row for row in rows if row.outcome in ("different", "mended")]
     if written:
         typer.echo(f"{written:,} shapes replaced in {store}")
-    elif counts["different"] + counts["mended"] and not write:
-        status().print(f"Replace them with: shapestore rebuild {escape(store)} ... --write")
+    elif wanted and not write:
+        there = () if raw is None else ("--raw", str(raw))
+        command_line = shlex.join(["shapestore", "rebuild", store, *_chosen(wanted), *there, "--write"])
+        status().print(f"Replace them with: {command_line}")
+
+
+def _chosen(rows: Sequence[RebuiltRow]) -> list[str]:
+    """Arguments that choose these rows: their ids if those are few and plain, else --all, which has no empty rows."""
+    shape_ids = [row.shape_id for row in rows]
+    plain = len(shape_ids) <= NAMED and all(shlex.quote(each) == each for each in shape_ids)
+    return shape_ids if plain or any(row.quarantined for row in rows) else ["--all"]
 
 
 def _told(row: RebuiltRow) -> str:

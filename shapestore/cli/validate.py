@@ -48,7 +48,10 @@ def command(
         typer.Option(help="Folder that the store was made from: also compare with the raw files.", show_default=False),
     ] = None,
     budget: Annotated[
-        str | None, typer.Option(help="Time that a sample may take, such as 60s or 5m.", show_default="460 rows")
+        str | None,
+        typer.Option(
+            help="Time that a sample may take, such as 60s, 5m or 1h; seconds without a unit.", show_default="460 rows"
+        ),
     ] = None,
     waive: Annotated[
         list[str] | None,
@@ -87,10 +90,11 @@ def command(
             on_progress=lambda done, total: line.update(f"validating ... {done:,} of {total:,}"),
         )
         if report is not None:
-            from shapestore.quality.report import write_report
+            from shapestore.quality.report.page import write_report
+            from shapestore.store.reader import open_as_is
 
             line.update("drawing the report ...")
-            write_report(result, api.open(store), report, raw)
+            write_report(result, open_as_is(Path(store)), report, raw)
     if as_json:
         print_json(result.model_dump(mode="json"))
     else:

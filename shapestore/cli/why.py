@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from shapestore.cli.output import AS_JSON, STORE, human_bytes, print_json, print_pairs, print_table
+from shapestore.cli.output import AS_JSON, STORE, VIOLATED, people, print_json, print_pairs, print_table
+from shapestore.quality.report.wording import bounds, data_size, plain
 
 if TYPE_CHECKING:
-    from shapestore.quality.why import CheckValue, Why
+    from shapestore.quality.why import Why
 
 
 def command(
@@ -24,6 +25,8 @@ def command(
 ) -> None:
     """Show the chain of one shape: source file, reader, recipe, run, and every check with value and bounds.
 
+    Exit code 3 if the row that is stored is damaged, or its shard is lost.
+
     Example: shapestore why shapenet.zarr 03001627/1a6f615e
     """
     from shapestore import api
@@ -31,15 +34,27 @@ def command(
     found = api.why(store, shape_id, raw=raw)
     if as_json:
         print_json(found.model_dump(mode="json"))
-        return
+    else:
+        _print(found)
+    if found.damage:
+        raise typer.Exit(VIOLATED)
+
+
+def _print(found: Why) -> None:
     print_pairs([(name, value) for name, value in _pairs(found) if value not in ("", None)])
     if found.quarantined and found.quarantined.traceback:
-        typer.echo(f"\n{found.quarantined.traceback.rstrip()}")
+        people().print(f"\n{found.quarantined.traceback.rstrip()}")
     if found.checks:
         print_table(
             ("check", "result", "value", "bounds", "what is measured"),
             [
-                (check.check, "sound" if check.sound else check.severity, _value(check), _bounds(check), check.measure)
+                (
+                    check.check,
+                    "sound" if check.sound else check.severity,
+                    "none" if check.value is None else f"{plain(check.value)} {check.unit}".rstrip(),
+                    bounds(check.low, check.high, write=plain),
+                    check.measure,
+                )
                 for check in sorted(found.checks, key=lambda check: check.sound)
             ],
             title="\nChecks, what is out of bounds first",
@@ -50,11 +65,14 @@ def _pairs(found: Why) -> Iterator[tuple[str, Any]]:
     source = found.source
     yield "shape", found.shape_id
     yield "row", str(found.row) + ("" if found.valid else ", empty")
-    yield from _quarantine(found)
+    if found.quarantined is not None:
+        yield "quarantined", f"{found.quarantined.reason}: {found.quarantined.message}"
+    yield from (("damaged", text) for text in found.damage)
+    yield "remedy", found.remedy
     yield "source", source.path
     yield "raw folder", source.root
     if source.sha256:
-        yield "as it was read", f"sha256 {source.sha256}, {human_bytes(source.size)}, last changed {source.modified}"
+        yield "as it was read", f"sha256 {source.sha256}, {data_size(source.size)}, last changed {source.modified}"
     yield "now", _state(found)
     yield "read by", f"source {source.kind}" + (f" of {source.package}" if source.package else "")
     yield "recipe", f"{found.recipe}, digest {found.recipe_digest[:12]}"
@@ -65,15 +83,9 @@ def _pairs(found: Why) -> Iterator[tuple[str, Any]]:
         run = found.run
         yield "run", f"{run['started']} on {run['host']}: {run['mode']}, Python {run['python']}, {run['machine']}"
         yield "with", ", ".join(f"{name} {version}" for name, version in run["versions"].items())
-    yield "took", f"{found.seconds} s"
+    yield "took", "" if found.seconds is None else f"{found.seconds} s"
     yield from (("note", note) for note in found.notes)
     yield from (("unmeasured", text) for text in found.unmeasured)
-
-
-def _quarantine(found: Why) -> Iterator[tuple[str, str]]:
-    if found.quarantined is not None:
-        yield "quarantined", f"{found.quarantined.reason}: {found.quarantined.message}"
-        yield "remedy", found.remedy
 
 
 def _state(found: Why) -> str:
@@ -84,13 +96,3 @@ def _state(found: Why) -> str:
         "missing": "not there",
         "not looked at": "not looked at: the raw folder is not there; name it with --raw",
     }[found.source.state]
-
-
-def _value(check: CheckValue) -> str:
-    return "none" if check.value is None else f"{check.value:.6g} {check.unit}".rstrip()
-
-
-def _bounds(check: CheckValue) -> str:
-    low = "" if check.low is None else f"{check.low:.6g}"
-    high = "" if check.high is None else f"{check.high:.6g}"
-    return f"{low} .. {high}" if low or high else ""

@@ -18,6 +18,18 @@ from numpy.typing import NDArray
 from shapestore.quality.finding import Finding, Severity
 from shapestore.schemas.array import ArraySpec
 from shapestore.schemas.base import Strict
+from shapestore.schemas.families import (
+    FpsOrder,
+    Labels,
+    MeshFacts,
+    Points,
+    QueryPool,
+    RayPool,
+    SdfGrid,
+    SdfSamples,
+    SignFacts,
+    UdfGrid,
+)
 from shapestore.schemas.recipe import Recipe
 from shapestore.schemas.store_schema import StoreSchema
 
@@ -56,6 +68,8 @@ class Measure:
     """What a person can do about a row that is out of bounds."""
     severity: Severity | None = None
     """Where it differs from the check's."""
+    wrong: str = ""
+    """What is wrong with such a row, of a yes or no; empty where number and bounds say it."""
 
     @property
     def broken(self) -> NDArray[np.bool_]:
@@ -144,6 +158,21 @@ def always(schema: StoreSchema, recipe: Recipe) -> str | None:
     return None
 
 
+KNOWN_AS: Mapping[type[Any], str] = {
+    FpsOrder: "farthest-point order",
+    Labels: "labels",
+    MeshFacts: "facts of meshes such as mesh_faces",
+    Points: "surface points",
+    QueryPool: "query pool",
+    RayPool: "ray pool",
+    SdfGrid: "signed grid",
+    SdfSamples: "volume, near or surface samples",
+    SignFacts: "sign_confidence",
+    UdfGrid: "distance grid",
+}
+"""Families as users of a store know them: by recipe part or array."""
+
+
 def needs(*kinds: type[Any]) -> Callable[[StoreSchema, Recipe], str | None]:
     """`applies` of a check that measures any of these families."""
 
@@ -151,7 +180,8 @@ def needs(*kinds: type[Any]) -> Callable[[StoreSchema, Recipe], str | None]:
         del recipe
         if any(families(schema, kind) for kind in kinds):
             return None
-        return f"the store holds no {' or '.join(kind.__name__ for kind in kinds)}"
+        *others, last = (KNOWN_AS.get(kind, kind.__name__) for kind in kinds)
+        return f"the store holds no {', '.join(others)}{' or ' if others else ''}{last}"
 
     return applies
 

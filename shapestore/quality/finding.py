@@ -73,11 +73,11 @@ def damage(error: StoreDamaged, shape_ids: NDArray[Any]) -> Finding:
     return Finding(
         severity="error",
         check=INTEGRITY,
-        message=str(error),
+        message=error.problem,
         place=error.array,
         row=single,
         shape_id="" if single is None else str(shape_ids[single]),
-        remedy="Bring the file back from a copy, or ingest into a new path.",
+        remedy="Mend it with: shapestore repair. Bring the file back from a copy where that cannot.",
     )
 
 

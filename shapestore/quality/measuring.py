@@ -17,7 +17,7 @@ from shapestore.quality.finding import Finding, damage
 from shapestore.quality.registry import installed_checks, settings_of
 from shapestore.schemas.recipe import Recipe
 from shapestore.schemas.store_schema import StoreSchema
-from shapestore.store.reader import Store, open_store
+from shapestore.store.reader import Store, open_as_is
 from shapestore.store.shard_map import Checksums
 
 BATCH_BYTES = 64 * 2**20
@@ -40,6 +40,8 @@ class Job:
     """When row checksums are compared while measuring."""
     names: tuple[str, ...]
     """Checks to run."""
+    began: float = 0.0
+    """When the validation began, s: files may have been damaged since an earlier one of the same commit."""
 
 
 @dataclass
@@ -85,7 +87,7 @@ class Measured:
 
 def measure_rows(job: Job, rows: Sequence[int]) -> Measured:
     """Run the checks of a job on some rows of its store."""
-    store = committed_store(job.store, job.commit, job.checksums)
+    store = committed_store(job.store, job.commit, job.checksums, job.began)
     schema, recipe = store.root.content, store.root.recipe
     checks = applicable(schema, recipe, job.names)
     row_bytes = max(1, sum(spec.row_bytes for spec in schema.arrays))
@@ -218,15 +220,16 @@ class _Arrays(Mapping[str, NDArray[Any]]):
 
 
 @lru_cache(maxsize=2)
-def committed_store(path: Path, commit: str, checksums: Checksums) -> Store:
-    """The store as one commit left it; a worker keeps it open from task to task.
+def committed_store(path: Path, commit: str, checksums: Checksums, began: float) -> Store:
+    """The store as one commit left it; a worker keeps it open from task to task of what began then.
 
     Raises
     ------
     StoreChanged
         There has been another commit since.
     """
-    store = open_store(path, checksums=checksums)
+    del began  # part of the cache's key
+    store = open_as_is(path, checksums)
     if store.root.sha256 != commit:
         raise StoreChanged(f"{path} was changed by a writer while it was looked at. Run the command again.")
     return store

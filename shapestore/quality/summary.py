@@ -52,7 +52,7 @@ def row_findings(check: Check, table: Table, store: str) -> Iterator[Finding]:
             yield Finding(
                 severity=measure.severity or check.severity,
                 check=check.name,
-                message=f"{expected}, got {value:.6g} {measure.unit}".rstrip(),
+                message=measure.wrong or f"{expected}, got {value:.6g} {measure.unit}".rstrip(),
                 place=array,
                 row=int(table.rows[position]),
                 shape_id=shape_id,

@@ -26,12 +26,13 @@ from shapestore.quality.moved import moved
 from shapestore.quality.registry import installed_checks, settings_of
 from shapestore.quality.result import Compared, Level, Validation, outcome_of
 from shapestore.quality.structure import ABOUT as STRUCTURE_ABOUT
-from shapestore.quality.structure import check_structure
+from shapestore.quality.structure import check_index, check_metadata
 from shapestore.quality.summary import row_findings, store_findings, summarise, summarise_built_in, table_of
 from shapestore.quality.waivers import Waiver, waive
+from shapestore.store.inspect import readable
 from shapestore.store.layout import work_folder
 from shapestore.store.lock import LOCK
-from shapestore.store.reader import Store, open_store
+from shapestore.store.reader import Store, open_as_is
 
 SAMPLE_ROWS = 460
 """Rows of a sample: if one row in a hundred were bad, 99 samples in a hundred would show it (0.99^460 < 0.01)."""
@@ -120,16 +121,18 @@ def validate(
         raise UsageError(f"{options.raw} does not exist. Name the folder that the store was made from.")
     if options.budget is not None and options.level != "sample":
         raise UsageError(f"a budget is for level sample; level {options.level} takes the time that it takes.")
-    store, amiss = _opened(path)
+    store, metadata, index = _opened(path)
     settings = settings_of(store.root.recipe)
     _require_known(options.waivers)
     skipped = _skipped(store, options)
-    found = _Found(amiss)
-    if options.level != "metadata" and not found.findings and store.root.rows:
+    found = _Found([*metadata, *index])
+    promised = readable(store, [column.path for column in store.root.integrity_columns])
+    if options.level != "metadata" and promised and store.root.rows:
         names = tuple(name for name, why in skipped.items() if not why)
         with interrupts() as interrupted, workers() as running:
             _check_shards(store, options, running, interrupted, report, found, started)
-            _measure(store, options, names, running, interrupted, report, found, started)
+            if not index:
+                _measure(store, options, names, running, interrupted, report, found, started)
     return _judged(store, options, settings, skipped, found, started)
 
 
@@ -166,16 +169,16 @@ def compare(
     return mine.model_copy(update={"compared": compared})
 
 
-def _opened(path: Path) -> tuple[Store, list[Finding]]:
-    """The store, and what is wrong with its structure; a writer's commit is waited for, not taken for damage."""
+def _opened(path: Path) -> tuple[Store, list[Finding], list[Finding]]:
+    """The store, and what is wrong with its metadata and its index; a commit that is being made is waited for."""
     for glance in range(GLANCES):
         if glance:
             time.sleep(PAUSE)
-        store = open_store(path)
+        store = open_as_is(path)
         with suppress(StoreChanged):
-            amiss = list(check_structure(store))
-            if not amiss or not (work_folder(path) / LOCK).exists():
-                return store, amiss
+            metadata, index = list(check_metadata(store)), list(check_index(store))
+            if not (metadata or index) or not (work_folder(path) / LOCK).exists():
+                return store, metadata, index
     raise StoreChanged(
         f"{path} is being written to, or its writer was killed in a commit. Let the ingest end, or run the same "
         "command again to finish it; then validate."
@@ -220,14 +223,16 @@ def _check_shards(
         groups = np.random.default_rng(SAMPLE_SEED).permutation(groups)
     half = None if options.budget is None else options.budget / 2
     tasks = (
-        ((group,), check_group, (store.path.absolute(), store.root.sha256, group, deep)) for group in groups.tolist()
+        ((group,), check_group, (store.path.absolute(), store.root.sha256, group, deep, started))
+        for group in groups.tolist()
     )
     results = {}
     for (group,), result in run_all(workers, _until(tasks, started, half, workers.slots), interrupted):
         results[group] = result
         report(len(results), len(groups))
     found.groups = len(results)
-    shape_ids = store.index("shape_id")
+    known = readable(store, ["shape_id"])
+    shape_ids = store.index("shape_id") if known else np.full(store.root.rows, "", object)
     for group in sorted(results):
         found.findings += [damage(error, shape_ids) for error in results[group]]
         found.damaged.update(row for error in results[group] for row in error.rows or ())
@@ -261,6 +266,7 @@ def _measure(
         options.raw.absolute() if options.raw else None,
         "off" if options.level == "full" and not found.damaged else "first",
         names,
+        started,
     )
 
     tasks = (((number,), measure_rows, (job, piece)) for number, piece in enumerate(pieces))
@@ -296,7 +302,9 @@ def _judged(
 ) -> Examined:
     """From numbers to findings, and to what is said of every check."""
     root, done = store.root, found.done
-    bare = options.level == "metadata"
+    unlooked = "level metadata looks at no shard" if options.level == "metadata" else ""
+    if store.root.rows and not found.groups:
+        unlooked = unlooked or "what the shards are to be is damaged"
     index = index_of(store, done.rows) if len(done.rows) else {}
     tables = {}
     findings = list(found.findings)
@@ -313,7 +321,7 @@ def _judged(
     passed, outcome = outcome_of(marked)
     built_in = (
         summarise_built_in("structure", STRUCTURE_ABOUT, marked, ""),
-        summarise_built_in(INTEGRITY, INTEGRITY_ABOUT, marked, "level metadata looks at no shard" if bare else ""),
+        summarise_built_in(INTEGRITY, INTEGRITY_ABOUT, marked, unlooked),
     )
     validation = Validation(
         passed=passed,

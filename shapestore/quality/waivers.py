@@ -72,11 +72,17 @@ def _read(text: str) -> tuple[Waiver, ...]:
 def _read_file(path: Path) -> tuple[Waiver, ...]:
     wanted = "a list of mappings with the keys check, shape and reason"
     try:
-        return _LIST.validate_python(yaml.safe_load(path.read_bytes()) or [])
+        given = yaml.safe_load(path.read_bytes())
     except FileNotFoundError:
         raise UsageError(f"{path} does not exist. It should hold {wanted}.") from None
     except (yaml.YAMLError, UnicodeError) as error:
         raise UsageError(f"{path}: expected YAML with {wanted}, got: {' '.join(str(error).split())}.") from None
+    if not given:
+        raise UsageError(f"{path} holds no waiver. It should hold {wanted}; where nothing is accepted, leave it out.")
+    if not isinstance(given, list):
+        raise UsageError(f"{path}: expected {wanted}, got {'one mapping' if isinstance(given, dict) else repr(given)}.")
+    try:
+        return _LIST.validate_python(given)
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import math
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal
 
-from shapestore.errors import InputRefused, Reason
+from shapestore.errors import InputRefused, Reason, StoreDamaged
 from shapestore.preprocess.fingerprint import fingerprint, source_sha256
 from shapestore.preprocess.history import recorded_root, run_of
 from shapestore.preprocess.rebuilt import failure_of
-from shapestore.quality.finding import Severity
+from shapestore.preprocess.source import SourceItem, raw_path
+from shapestore.quality.finding import INTEGRITY, Severity
 from shapestore.quality.measuring import Job, applicable, measure_rows
 from shapestore.quality.registry import installed_checks
 from shapestore.schemas.base import Strict
@@ -86,17 +87,19 @@ class Why(Strict):
     """Every index value of the row by name: split, category, group, seed, shift, scale, counts, ..."""
     run: Mapping[str, Any] | None
     """The run that computed the row; None where the history does not hold it."""
-    seconds: float
+    seconds: float | None
     """Time that the row took to compute."""
     notes: tuple[str, ...]
     quarantined: Failure | None
     """Why the row is empty."""
+    damage: tuple[str, ...]
+    """What is lost or damaged of the row as it is stored, empty or not: one text an array."""
     remedy: str
-    """What to do about that."""
+    """What to do about the quarantine, and about the damage; empty where there is neither."""
     checks: tuple[CheckValue, ...]
     """What is measured of the row by itself; what concerns the store as a whole is for `validate`."""
     unmeasured: tuple[str, ...]
-    """Checks that could not be run on the row, each with the reason, such as that the row is damaged."""
+    """Checks that failed on the row, each with the error; those that damage keeps from reading it are not named."""
 
 
 def why(path: Path, shape_id: str, raw: Path | None = None) -> Why:
@@ -125,9 +128,10 @@ def why(path: Path, shape_id: str, raw: Path | None = None) -> Why:
     root = raw or recorded_root(store)
     source = _source(store, index, run, root)
     quarantined = failure_of(store, row)
-    checks, unmeasured = (
-        _checks(store, row, root if source.state == "same" else None) if quarantined is None else ((), ())
+    checks, unread, unmeasured = (
+        _checks(store, row, root if source.state == "same" else None) if quarantined is None else ((), (), ())
     )
+    damage = tuple(dict.fromkeys((*_damage(store, row), *unread)))
     return Why(
         store=str(path),
         row=row,
@@ -138,10 +142,11 @@ def why(path: Path, shape_id: str, raw: Path | None = None) -> Why:
         recipe_digest=store.root.recipe_digest,
         index={name: value for name, value in index.items() if name not in ("row", "shape_id", "valid")},
         run=run,
-        seconds=round(float(store.index("provenance/seconds")[row]), 3),
+        seconds=_finite(round(float(store.index("provenance/seconds")[row]), 3)),
         notes=tuple(filter(None, store.index("provenance/notes")[row].split("\n"))),
         quarantined=quarantined,
-        remedy=_remedy(path, shape_id, quarantined) if quarantined else "",
+        damage=damage,
+        remedy=_remedy(path, shape_id, quarantined, bool(damage)),
         checks=checks,
         unmeasured=unmeasured,
     )
@@ -166,21 +171,37 @@ def _state(root: Path | None, source: str, sha256: str) -> FileState:
     """Whether a raw file is still the one that was read: by its hash, whatever its time."""
     if root is None or not root.exists():
         return "not looked at"
-    path = root / source
     try:
+        path = raw_path(root, SourceItem(shape_id="", path=source, group=""))
         found = source_sha256(path, fingerprint(path))
     except InputRefused:
         return "missing"
     return "same" if found == sha256 else "changed"
 
 
-def _remedy(path: Path, shape_id: str, failure: Failure) -> str:
-    what = REMEDIES.get(failure.reason, "Mend or replace the raw file.")
-    return f"{what} After that: {shlex.join(['shapestore', 'rebuild', str(path), shape_id, '--write'])}"
+def _damage(store: Store, row: int) -> Iterator[str]:
+    """What cannot be read of a row, array by array."""
+    for spec in store.root.content.data_arrays:
+        try:
+            store.check_row(spec.name, row)
+        except StoreDamaged as error:
+            yield error.problem
 
 
-def _checks(store: Store, row: int, raw: Path | None) -> tuple[tuple[CheckValue, ...], tuple[str, ...]]:
-    """Every number that the installed checks measure of one row, and what cannot be read of it."""
+def _remedy(path: Path, shape_id: str, failure: Failure | None, damaged: bool) -> str:
+    told = []
+    if damaged:
+        told.append(f"Mend what is lost or damaged: {shlex.join(['shapestore', 'repair', str(path)])}")
+    if failure is not None:
+        what = REMEDIES.get(failure.reason, "Mend or replace the raw file.")
+        told.append(f"{what} After that: {shlex.join(['shapestore', 'rebuild', str(path), shape_id, '--write'])}")
+    return "\n".join(told)
+
+
+def _checks(
+    store: Store, row: int, raw: Path | None
+) -> tuple[tuple[CheckValue, ...], tuple[str, ...], tuple[str, ...]]:
+    """Every number that the installed checks measure of one row, what they cannot read of it, and which fail on it."""
     names = tuple(check.name for check in installed_checks() if check.scope == "content" or raw is not None)
     job = Job(store.path.absolute(), store.root.sha256, raw.absolute() if raw else None, "always", names)
     measured = measure_rows(job, [row])
@@ -199,7 +220,9 @@ def _checks(store: Store, row: int, raw: Path | None) -> tuple[tuple[CheckValue,
         for (check, name), measure in measured.measures.items()
         if len(measure.values)
     )
-    return values, tuple(f"{finding.check}: {finding.message}" for finding in measured.findings)
+    unread = tuple(finding.message for finding in measured.findings if finding.check == INTEGRITY)
+    failed = (finding for finding in measured.findings if finding.check != INTEGRITY)
+    return values, unread, tuple(f"{finding.check}: {finding.message}" for finding in failed)
 
 
 def _finite(value: float) -> float | None:

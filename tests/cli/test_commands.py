@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,11 +15,14 @@ import pytest
 
 from demo.raw import write_shapenet
 from shapestore import __version__, api
+from shapestore.cli.ingest import START_SECONDS, _show_plan
 from shapestore.cli.main import app
-from tests.integration.conftest import SMALL, Program, program  # noqa: F401
+from shapestore.preprocess.ingest import Request
+from tests.integration.conftest import SMALL, Program, environment, program  # noqa: F401
 
 COMMANDS = (
-    "ingest", "validate", "info", "ls", "show", "why", "quarantine", "rebuild", "diff", "split", "derive", "export",
+    "ingest", "validate", "info", "ls", "show", "why", "quarantine", "rebuild", "repair", "diff", "split", "derive",
+    "export",
 )  # fmt: skip
 
 
@@ -69,6 +77,33 @@ def test_dry_run_shows_the_plan_and_writes_nothing(program: Program, raw: Path, 
     assert plan["disk_bytes"] == 9 * (2 * 2048 * 12 + 2048 * 4)
     assert plan["seconds"] > 0
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("workers", "seconds", "words"),
+    [
+        (0, 9 * 4.0, "36.0 s in this process"),
+        (3, START_SECONDS + 3 * 4.0, f"with 3 workers, {START_SECONDS} s of it to start and end them"),
+    ],
+)
+def test_the_time_of_a_plan_has_the_start_of_the_workers(
+    raw: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    workers: int,
+    seconds: float,
+    words: str,
+) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)
+    work, estimate = api.plan_ingest(Request("shapenet", raw, tmp_path / "s.zarr", "points", SMALL))
+    estimate = replace(estimate, seconds_per_row=4.0)
+    _show_plan(work, estimate, workers, as_json=True)
+    plan = json.loads(capsys.readouterr().out)
+    assert plan["seconds"] == seconds
+    assert plan["memory_bytes"] == max(workers, 1) * estimate.worker_bytes
+    _show_plan(work, estimate, workers, as_json=False)
+    assert words in capsys.readouterr().out
 
 
 def test_info(program: Program, store: Path) -> None:  # noqa: F811
@@ -147,6 +182,29 @@ def test_split_and_derive_and_export(program: Program, store: Path, tmp_path: Pa
     with np.load(files[0]) as one:
         row = opened.row_of(str(one["shape_id"]))
         np.testing.assert_array_equal(one["pc_xyz"], opened.row("pc_xyz", row))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "both"),
+    [
+        (("info", "{store}"), False),
+        (("quarantine", "{store}", "--json"), False),
+        (("--help",), False),
+        (("info", "{store}"), True),
+        (("info", "nowhere.zarr"), True),
+    ],
+    ids=["by rich", "what is still buffered", "by typer", "with standard error", "an error"],
+)
+def test_a_reader_that_goes_away_ends_the_program_quietly(store: Path, arguments: tuple[str, ...], both: bool) -> None:
+    read, write = os.pipe()
+    os.close(read)
+    command = [sys.executable, "-m", "shapestore", *(word.format(store=store) for word in arguments)]
+    errors = write if both else subprocess.PIPE
+    buffered = environment({"PYTHONUNBUFFERED": ""})
+    done = subprocess.run(command, stdout=write, stderr=errors, env=buffered, check=False, timeout=60)
+    os.close(write)
+    assert done.returncode == 128 + signal.SIGPIPE
+    assert not done.stderr
 
 
 def test_errors_are_one_message_without_traceback(program: Program, tmp_path: Path) -> None:  # noqa: F811

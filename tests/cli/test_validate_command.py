@@ -16,7 +16,10 @@ import pytest
 
 from demo.raw import write_shapenet
 from shapestore import api
+from shapestore.cli.validate import _seconds
+from shapestore.errors import UsageError
 from shapestore.quality.result import Validation
+from shapestore.quality.waivers import read_waivers
 from tests.integration.conftest import Program, environment, program  # noqa: F401
 
 SMALL = ("points.count=256", "points.fps_order=64")
@@ -74,6 +77,29 @@ def test_info_says_when_the_store_was_validated(program: Program, store: Path, t
     program("split", copy, "folds", "--parts", "a=0.5,b=0.5")
     said = next(line for line in program("info", copy).stdout.splitlines() if line.startswith("validated"))
     assert said.endswith("before the store changed")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "holds no waiver"),
+        ("# only a remark\n", "holds no waiver"),
+        ("[]", "holds no waiver"),
+        ("check: rays\nshape: a\nreason: b\n", "got one mapping"),
+        ("rays:a", "got 'rays:a'"),
+        ("- {check: rays, shape: a}", "reason: field required"),
+    ],
+)
+def test_a_file_that_waives_nothing_is_refused(tmp_path: Path, text: str, message: str) -> None:
+    file = tmp_path / "waivers.yaml"
+    file.write_text(text)
+    with pytest.raises(UsageError, match=message):
+        read_waivers([str(file)])
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("5", 5), ("5s", 5), ("1.5m", 90), ("2h", 7200)])
+def test_a_budget_without_a_unit_is_in_seconds(text: str, seconds: float) -> None:
+    assert _seconds(text) == seconds
 
 
 @pytest.mark.parametrize("budget", ["fast", "-3s", "0", "nan"])

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from shapestore.errors import NotAStore, StoreDamaged
+from shapestore.errors import NotAStore, StoreChanged, StoreDamaged
 from shapestore.preprocess.derive import derive
 from shapestore.preprocess.ingest import Request, prepare, run
 from shapestore.preprocess.split_set import write_split
@@ -173,6 +173,38 @@ def test_the_same_values_compressed_otherwise_are_equal(
 
 SKIPPABLE = bytes.fromhex("502a4d1800000000")
 """An empty frame that every zstd decoder passes over (RFC 8878, 3.1.2)."""
+
+
+@pytest.mark.parametrize("size", [None, 0, -1, 1], ids=["lost", "emptied", "truncated", "grown"])
+@pytest.mark.parametrize("first", [True, False], ids=["in the first store", "in the second store"])
+def test_stores_that_were_equal_are_not_where_files_are_lost_or_of_another_size(
+    five: Path, tmp_path: Path, size: int | None, first: bool
+) -> None:
+    copy = Path(shutil.copytree(five, tmp_path / "copy.zarr"))
+    spoilt = sorted(path for path in (copy / "pc_xyz" / "c").rglob("*") if path.is_file())
+    assert len(spoilt) == 2
+    for path in spoilt:
+        if size is None:
+            path.unlink()
+        else:
+            os.truncate(path, path.stat().st_size + size if size else 0)
+    with pytest.raises(StoreDamaged) as caught:
+        compare_stores(*((copy, five) if first else (five, copy)))
+    files = len(open_store(five).root.content.data_arrays) * 2
+    assert str(caught.value).startswith(
+        f"2 of {files} shard files of {copy} are lost or of another size. {spoilt[0]}: "
+    )
+    assert f"shapestore validate {copy}" in str(caught.value)
+    assert (caught.value.array, caught.value.rows) == ("pc_xyz", range(4))
+
+
+def test_a_store_that_is_changed_while_it_is_compared_is_not_called_damaged(five: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(five, tmp_path / "copy.zarr"))
+    opened = open_store(copy)
+    shutil.rmtree(copy)
+    write(copy, [Shape(number) for number in range(2)])
+    with pytest.raises(StoreChanged):
+        compare_module._look_for_shards(opened)
 
 
 def test_a_lost_shard_is_an_error(five: Path, tmp_path: Path) -> None:

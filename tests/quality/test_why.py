@@ -14,11 +14,12 @@ import pytest
 
 from demo.raw import write_shapenet
 from shapestore import api
-from shapestore.errors import Reason, StoppedEarly, UsageError
+from shapestore.errors import Reason, StoppedEarly, StoreDamaged, UsageError
 from shapestore.preprocess.fingerprint import fingerprint, source_sha256
 from shapestore.quality.measuring import Job, measure_rows
 from shapestore.quality.registry import installed_checks
 from shapestore.quality.why import REMEDIES, Why
+from shapestore.store.reader import Store
 
 SMALL = ("points.count=128", "points.fps_order=32")
 
@@ -127,12 +128,43 @@ def test_remedies_are_of_reasons() -> None:
     assert set(REMEDIES) <= set(Reason)
 
 
-def test_a_damaged_row_is_told(store: Path, raw: Path) -> None:
+def test_a_damaged_row_is_told_with_what_to_do(store: Path, raw: Path) -> None:
     damage(store, "pc_xyz")
-    opened = api.open(store)
-    found = api.why(store, str(opened.index("shape_id")[0]), raw=raw)
+    shape_id = str(api.open(store).index("shape_id")[0])
+    found = api.why(store, shape_id, raw=raw)
     assert found.valid
-    assert any("checksum" in text for text in found.unmeasured)
+    (text,) = found.damage
+    assert "does not match its checksum (pc_xyz, row 0)" in text
+    assert found.unmeasured == (), "it is said once"
+    assert found.remedy.endswith(f"shapestore repair {store}")
+    assert api.why(store, str(api.open(store).index("shape_id")[1]), raw=raw).damage == ()
+
+
+def test_every_array_of_a_lost_row_is_told_even_where_no_check_reads_it(
+    store: Path, raw: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shapestore.quality.why.installed_checks", lambda: ())
+    arrays = ("pc_xyz", "pc_n", "pc_fps_order")
+    for array in arrays:
+        next(path for path in (store / array / "c").rglob("*") if path.is_file()).unlink()
+    empty = api.why(store, "empty.obj", raw=raw)
+    for found in (api.why(store, first_id(raw), raw=raw), empty):
+        assert len(found.damage) == len(arrays)
+        assert all(f"({array}, rows 0 to" in text for array, text in zip(arrays, found.damage, strict=True))
+        assert f"shapestore repair {store}" in found.remedy
+    assert "shapestore rebuild" in empty.remedy
+
+
+def test_bytes_with_a_right_checksum_that_cannot_be_read_are_damage(
+    store: Path, raw: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(self: Store, rows: list[int], names: list[str]) -> None:
+        raise StoreDamaged("it cannot be unpacked", names[0], range(rows[0], rows[0] + 1))
+
+    monkeypatch.setattr(Store, "read", refuse)
+    found = api.why(store, first_id(raw), raw=raw)
+    assert set(found.damage) == {"it cannot be unpacked"}
+    assert found.checks == ()
 
 
 def test_the_nearest_id_is_named(made: Path) -> None:

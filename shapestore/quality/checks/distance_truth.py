@@ -40,7 +40,8 @@ FEWEST: Final = 200
 THERE: Final = "raw file is there"
 SAME: Final = "raw file is the one that was read"
 COMPARED: Final = "raw file was read by other means and compared"
-BRING_BACK: Final = "Bring the raw file back, or ingest again with --rebuild."
+GONE: Final = "Bring the raw file back, or name the folder where it lies with --raw."
+CHANGED: Final = "Bring the file back as it was, or compute its row from the new one: ingest again with --rebuild."
 REBUILD: Final = "Compute the row again from its raw file."
 
 
@@ -78,8 +79,8 @@ def _measure(batch: Batch, settings: _Settings) -> Iterator[Measure]:
 def _planned(batch: Batch, fields: Sequence[Probes], settings: _Settings) -> Iterator[Measure]:
     """Every measure of a store, still without numbers: the same ones for each batch."""
     none = np.zeros(0)
-    yield Measure(THERE, none, low=1, remedy=BRING_BACK)
-    yield Measure(SAME, none, low=1, remedy=BRING_BACK)
+    yield Measure(THERE, none, low=1, remedy=GONE, wrong="the raw file is gone")
+    yield Measure(SAME, none, low=1, remedy=CHANGED, wrong="the raw file has changed since it was read")
     yield Measure(COMPARED, none)
     for field in fields:
         name, arrays = field.name, field.arrays

@@ -9,27 +9,32 @@ explains. A grid, read trilinearly, differs from its field by no more than the w
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field
 from scipy.spatial import cKDTree
 
-from shapestore.preprocess.geometry.trilinear import trilinear
-from shapestore.quality.check import Array, Batch, Check, Measure, Settings, chosen, families, filled, needs
+from shapestore.quality.check import Array, Batch, Check, Measure, Settings, chosen, families, needs
+from shapestore.quality.checks.stored_fields import (
+    CROWD,
+    PROBES,
+    Floats,
+    Samples,
+    Surface,
+    entries,
+    finite,
+    is_to_cloud,
+    places,
+    sampled_fields,
+    stored_surface,
+    to_points,
+    values_at,
+)
 from shapestore.quality.finding import Severity
 from shapestore.schemas.array import ArraySpec
 from shapestore.schemas.families import Points, QueryPool, SdfGrid, SdfSamples, UdfGrid
 
-Floats = NDArray[np.float64]
-
-PROBED: Final = 1 / 40
-"""Share of the positions of a row that are looked at, and at least `PROBES`: 500 of a pool of 20 000."""
-PROBES: Final = 500
-CROWD: Final = 4
-"""Times as many positions among which inside and outside are held against each other."""
 NEIGHBOURS: Final = 8
 """Neighbours of a position: enough for a gradient, which has three components."""
 STRAIGHT: Final = 0.05
@@ -40,8 +45,6 @@ ROUNDING: Final = 2e-6
 """Rounding of float32 coordinates and distances of at most 2, with a margin of four."""
 TOUCH: Final = 1e-4
 """How far the surfaces of two classes may overlap along their wall: each is cut out of the label map by itself."""
-EDT_SLOPE: Final = 2.0
-"""Slope at the surface of distances between voxel centres, which a recipe may ask for."""
 REMEDY: Final = "Compute the distances again, all of them from the surface that is stored."
 
 
@@ -78,53 +81,21 @@ class _Settings(Settings):
     spacings is exp(-25)."""
 
 
-@dataclass(frozen=True)
-class _Surface:
-    """Stored points of the surface."""
-
-    name: str
-    trees: tuple[cKDTree, ...]
-    """Of each row."""
-    spacings: tuple[float, ...]
-    """Root mean square distance to the nearest other point, of each row."""
-
-
-@dataclass(frozen=True)
-class _Samples:
-    """A distance field at positions."""
-
-    names: tuple[str, ...]
-    """Its arrays; the first is the one to blame."""
-    points: Array
-    """(n, k, 3)."""
-    values: Array
-    """(n, k)."""
-    held: NDArray[np.bool_]
-    """(n, k) which of them are there."""
-    signed: bool
-    closed: bool = True
-    """Whether the sign changes at the surface only."""
-    steepest: float = 1.0
-    """Slope that the recipe asks for."""
-    blur: float = 0.0
-    """Spacings by which the surface that was measured may be off the stored one."""
-
-
 def _measure(batch: Batch, settings: _Settings) -> Iterator[Measure]:
-    surface = _surface(batch)
-    for samples in _fields(batch, settings):
+    surface = stored_surface(batch)
+    for samples in sampled_fields(batch, settings.spacing):
         yield from _laws(samples, surface, batch, settings)
     for pool in families(batch.schema, QueryPool):
         for spec in pool.distances:
-            if surface is not None and _is_to_cloud(spec, surface.name):
+            if surface is not None and is_to_cloud(spec, surface.name):
                 yield _to_cloud(pool, spec, surface, batch)
     for grid in families(batch.schema, UdfGrid) + families(batch.schema, SdfGrid):
         yield from _grid_laws(grid, surface, batch, settings)
 
 
-def _laws(samples: _Samples, surface: _Surface | None, batch: Batch, settings: _Settings) -> Iterator[Measure]:
+def _laws(samples: Samples, surface: Surface | None, batch: Batch, settings: _Settings) -> Iterator[Measure]:
     size = samples.values.shape[1]
-    probes, crowd = _probes(batch, size), _probes(batch, size, CROWD)
+    probes, crowd = places(batch, size), places(batch, size, CROWD)
     found = []
     for row, there in enumerate(samples.held):
         points, values = samples.points[row].astype(np.float64), samples.values[row].astype(np.float64)
@@ -156,20 +127,18 @@ def _laws(samples: _Samples, surface: _Surface | None, batch: Batch, settings: _
         yield measure(f"share of {name} that is less than the way to {shown}", short, settings.uncovered)
 
 
-def _neighbourhood(
-    samples: _Samples, points: Floats, values: Floats, places: Array, among: Array
-) -> tuple[float, float]:
+def _neighbourhood(samples: Samples, points: Floats, values: Floats, there: Array, among: Array) -> tuple[float, float]:
     """Share of positions with too steep a neighbour, and the median slope near the surface.
 
     A slope is the length of the gradient of a linear least-squares fit to a position and its neighbours, where that
     fits: not on edges of the field (in thin parts, opposite to corners), which flatten it. The surface passes through
     the neighbourhoods of a signed field, and beyond those of an unsigned one, which has an edge there.
     """
-    if len(places) <= NEIGHBOURS or len(among) == 0:
+    if len(there) <= NEIGHBOURS or len(among) == 0:
         return np.nan, np.nan
-    tree = cKDTree(points[places], balanced_tree=False, compact_nodes=False)
+    tree = cKDTree(points[there], balanced_tree=False, compact_nodes=False)
     found, order = tree.query(points[among], list(range(2, NEIGHBOURS + 2)))  # the first is the position itself
-    away, nearest = np.asarray(found), places[order]
+    away, nearest = np.asarray(found), there[order]
     way, rise = points[nearest] - points[among][:, None], values[nearest] - values[among][:, None]
     steep = np.mean((np.abs(rise) > samples.steepest * away + ROUNDING).any(axis=1))
     moments = np.einsum("qki,qkj->qij", way, way)
@@ -194,7 +163,7 @@ def _swallowed(points: Floats, values: Floats, steepest: float) -> float:
 
 
 def _near(
-    samples: _Samples, surface: _Surface | None, row: int, points: Floats, sizes: Floats, settings: _Settings
+    samples: Samples, surface: Surface | None, row: int, points: Floats, sizes: Floats, settings: _Settings
 ) -> tuple[float, float]:
     """Share of positions with more than the distance to a stored point, and with less than its spacing explains."""
     if surface is None or surface.trees[row].n == 0 or len(points) == 0:
@@ -205,15 +174,15 @@ def _near(
     return float(np.mean(far)), float(np.mean(sizes < distance - settings.spacing * spacing - ROUNDING))
 
 
-def _to_cloud(pool: QueryPool, spec: ArraySpec, surface: _Surface, batch: Batch) -> Measure:
-    probes = _probes(batch, spec.shape[0])
-    errors = _to_points(surface, _taken(batch, pool.points, probes)) - _taken(batch, spec, probes)
+def _to_cloud(pool: QueryPool, spec: ArraySpec, surface: Surface, batch: Batch) -> Measure:
+    probes = places(batch, spec.shape[0])
+    errors = to_points(surface, entries(batch, pool.points, probes)) - entries(batch, spec, probes)
     name = f"largest error of {spec.name} as the way to the nearest of {surface.name}"
     return Measure(name, np.abs(errors).max(axis=1), 0, ROUNDING, "", (spec.name, surface.name), REMEDY)
 
 
 def _grid_laws(
-    family: UdfGrid | SdfGrid, surface: _Surface | None, batch: Batch, settings: _Settings
+    family: UdfGrid | SdfGrid, surface: Surface | None, batch: Batch, settings: _Settings
 ) -> Iterator[Measure]:
     """Cells against their neighbours, and what the grid says at surface points and at positions of a pool."""
     spec, part, signed = family.grid, batch.recipe.grid, isinstance(family, SdfGrid)
@@ -233,24 +202,24 @@ def _grid_laws(
         f"share of cells of {spec.name} that are steeper than a distance", _steep_cells(spec, batch), high=limit
     )
     for points in families(batch.schema, Points):
-        at = _taken(batch, points.points, _probes(batch, points.points.shape[0]))
-        off = _off(np.zeros(at.shape[:2]), _read(spec, batch, at), at, spec, slack)
+        at = entries(batch, points.points, places(batch, points.points.shape[0]))
+        off = _off(np.zeros(at.shape[:2]), values_at(spec, batch, at), at, spec, slack)
         yield measure(f"share of {points.points.name} at which {spec.name} is not 0", off, points.points)
     for pool in families(batch.schema, QueryPool):
-        probes = _probes(batch, pool.points.shape[0])
-        at = _taken(batch, pool.points, probes)
-        read, known = _read(spec, batch, at), pool.signed if signed else next(iter(pool.distances), None)
+        probes = places(batch, pool.points.shape[0])
+        at = entries(batch, pool.points, probes)
+        read, known = values_at(spec, batch, at), pool.signed if signed else next(iter(pool.distances), None)
         wanted: Floats | None = None
         if measured != "surface":
-            wanted = _to_points(surface, at) if surface is not None else None
+            wanted = to_points(surface, at) if surface is not None else None
         elif known is not None and batch.recipe.queries is not None and batch.recipe.queries.distance == "surface":
-            wanted = _taken(batch, known, probes)
+            wanted = entries(batch, known, probes)
         if wanted is not None:
             off = _off(wanted, read, at, spec, slack)
             yield measure(f"share of {pool.points.name} at which {spec.name} disagrees", off, pool.points)
         for copy in pool.distances:
             if f"read from {spec.name}" in copy.long_name:
-                errors = np.abs(_taken(batch, copy, probes) - read).max(axis=1)
+                errors = np.abs(entries(batch, copy, probes) - read).max(axis=1)
                 text = f"largest error of {copy.name} as read from {spec.name}"
                 yield measure(text, errors, copy, ROUNDING + 2 * precision)
 
@@ -261,8 +230,8 @@ def _steep_cells(spec: ArraySpec, batch: Batch) -> Floats:
     cells = chosen(batch.index["seed"], (size - 1) ** 3, CROWD * PROBES)
     x, y, z = np.unravel_index(cells, (size - 1,) * 3)
     grid, row = np.asarray(batch.arrays[spec.name]), np.arange(len(batch))[:, None]
-    here = _finite(grid[row, x, y, z])
-    rises = [_finite(grid[row, x + i, y + j, z + k]) - here for i, j, k in ((1, 0, 0), (0, 1, 0), (0, 0, 1))]
+    here = finite(grid[row, x, y, z])
+    rises = [finite(grid[row, x + i, y + j, z + k]) - here for i, j, k in ((1, 0, 0), (0, 1, 0), (0, 0, 1))]
     limit = 2 / size + ROUNDING + float(np.finfo(spec.dtype).eps) * np.abs(here)
     return _share_above(np.abs(rises).max(axis=0), limit)
 
@@ -287,86 +256,6 @@ def _share_above(values: Floats, limit: Floats) -> Floats:
     """(n,) share of each row that is above its limit; NaN where there is a NaN."""
     unknown = np.isnan(values - limit).any(axis=1)
     return np.where(unknown, np.nan, np.mean(values > limit, axis=1))
-
-
-def _read(spec: ArraySpec, batch: Batch, points: Floats) -> Floats:
-    """(n, k) values of each row's grid at (n, k, 3) positions; NaN at a NaN."""
-    grids = batch.arrays[spec.name]
-    read = [trilinear(grid, at) for grid, at in zip(grids, np.nan_to_num(points), strict=True)]
-    return _finite(np.where(np.isnan(points).any(axis=-1), np.nan, read))
-
-
-def _to_points(surface: _Surface, points: Floats) -> Floats:
-    """(n, k) distance of each row's positions to its stored points; NaN at a NaN, and where there are no points."""
-    away = [tree.query(at)[0] for tree, at in zip(surface.trees, np.nan_to_num(points), strict=True)]
-    return _finite(np.where(np.isnan(points).any(axis=-1), np.nan, np.array(away)))
-
-
-def _probes(batch: Batch, size: int, times: int = 1) -> NDArray[np.int64]:
-    """(n, q) positions to look at, of `size`."""
-    return chosen(batch.index["seed"], size, times * max(PROBES, round(PROBED * size)))
-
-
-def _taken(batch: Batch, spec: ArraySpec, probes: NDArray[np.int64]) -> Floats:
-    """(n, q, ...) those entries of an array."""
-    return _finite(np.asarray(batch.arrays[spec.name])[np.arange(len(batch))[:, None], probes])
-
-
-def _finite(values: Array) -> Floats:
-    """The values in float64, NaN for what is infinite: such rows have no measure, and break a rule of the schema."""
-    wide = values.astype(np.float64)
-    return np.where(np.isfinite(wide), wide, np.nan)
-
-
-def _fields(batch: Batch, settings: _Settings) -> Iterator[_Samples]:
-    """Every field that is sampled at positions; volume and near samples are of one, which `distance` defines."""
-    recipe = batch.recipe
-    parts = [(each, each.sdf) for each in families(batch.schema, SdfSamples) if each.sdf is not None]
-    if parts:
-        yield _Samples(
-            tuple(sdf.name for _, sdf in parts),
-            np.concatenate([batch.arrays[each.points.name] for each, _ in parts], axis=1),
-            np.concatenate([batch.arrays[sdf.name] for _, sdf in parts], axis=1),
-            np.concatenate([filled(each.points, each.count, batch) for each, _ in parts], axis=1),
-            signed=True,
-            steepest=EDT_SLOPE if recipe.labels is not None and recipe.labels.distance == "edt" else 1.0,
-        )
-    for pool in families(batch.schema, QueryPool):
-        if not pool.distances or _is_to_cloud(pool.distances[0], ""):
-            continue
-        spec = pool.signed or pool.distances[0]  # of one magnitude, by a rule of the schema
-        exact = recipe.queries is not None and recipe.queries.distance == "surface"
-        yield _Samples(
-            (spec.name, pool.points.name),
-            np.asarray(batch.arrays[pool.points.name]),
-            np.asarray(batch.arrays[spec.name]),
-            np.ones((len(batch), *spec.shape), bool),
-            signed=pool.signed is not None,
-            closed=pool.signed is None,
-            blur=0.0 if exact else settings.spacing,
-        )
-
-
-def _is_to_cloud(spec: ArraySpec, cloud: str) -> bool:
-    """Whether distances are those to the stored points, as their description says."""
-    return spec.long_name.endswith(("to the cloud", f"nearest of {cloud}"))
-
-
-def _surface(batch: Batch) -> _Surface | None:
-    """The stored points of the surface: a cloud, or surface samples."""
-    clouds = [(each.points, None) for each in families(batch.schema, Points)]
-    samples = [(each.points, each.count) for each in families(batch.schema, SdfSamples) if each.where == "surface"]
-    for spec, count in [*clouds, *samples][:1]:
-        trees, spacings, probes = [], [], _probes(batch, spec.shape[0])
-        for row, held in enumerate(filled(spec, count, batch)):
-            points = batch.arrays[spec.name][row].astype(np.float64)
-            held &= np.isfinite(points[held]).all()  # the nearest point may be the one that is lost
-            tree = cKDTree(points[held], balanced_tree=False, compact_nodes=False)
-            some = points[probes[row][held[probes[row]]]]
-            trees.append(tree)
-            spacings.append(float(np.sqrt(np.mean(tree.query(some, [2])[0] ** 2))) if len(some) else np.inf)
-        return _Surface(spec.name, tuple(trees), tuple(spacings))
-    return None
 
 
 CHECK = Check(

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
 
 from shapestore.errors import StoreDamaged, UsageError
 from shapestore.quality.registry import installed_checks
@@ -20,6 +21,7 @@ from shapestore.quality.report.matrix import Matrix, matrix
 from shapestore.quality.report.pictures import Picture, draw_shapes
 from shapestore.quality.report.worst import broken_shapes, nearest_shapes
 from shapestore.quality.result import CheckResult, MeasureResult, Validation
+from shapestore.schemas.printable import printable
 from shapestore.store.describe import describe
 from shapestore.store.durable import write_synced
 from shapestore.store.reader import Store
@@ -139,6 +141,7 @@ def render(page: Page) -> str:
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
         undefined=StrictUndefined,
+        finalize=_shown,
         trim_blocks=True,
         lstrip_blocks=True,
     )
@@ -156,6 +159,11 @@ def render(page: Page) -> str:
         "MOST_EXAMPLES": MOST_EXAMPLES,
     }
     return environment.get_template("template.html.j2").render(page=page)
+
+
+def _shown(value: object) -> object:
+    """What the template puts in: texts without control characters; what is HTML already stays, and all else."""
+    return value if isinstance(value, Markup) or not isinstance(value, str) else printable(value, keep="\n")
 
 
 def _described(store: Store) -> tuple[dict[str, Any] | None, tuple[Refused, ...]]:

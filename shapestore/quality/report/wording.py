@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Final
 
 SUPERSCRIPTS: Final = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
@@ -33,14 +34,29 @@ def quantity(value: float, unit: str, digits: int = 4) -> str:
     return f"{number(value, digits)} {unit}".rstrip()
 
 
-def bounds(low: float | None, high: float | None, unit: str = "") -> str:
-    """What is sound, in few words: `0.3 to 0.7`, `at most 0.25 voxels`."""
+def six_digits(value: float) -> str:
+    """A number to the six digits in which bounds are said."""
+    return number(value, 6)
+
+
+def plain(value: float) -> str:
+    """A number to six significant digits as programs write it, for a terminal: `0.4982`, `12345`, `1.2e-07`."""
+    return f"{value:.6g}"
+
+
+def bounds(
+    low: float | None,
+    high: float | None,
+    unit: str = "",
+    write: Callable[[float], str] = six_digits,
+) -> str:
+    """What is sound, in few words: `0.3 to 0.7`, `at most 0.25 voxels`; None is no bound, `write` writes a number."""
     if low is None:
-        text = f"at most {number(high, 6)}" if high is not None else "any number"
+        text = f"at most {write(high)}" if high is not None else "any number"
     elif high is None:
-        text = f"at least {number(low, 6)}"
+        text = f"at least {write(low)}"
     else:
-        text = number(low, 6) if low == high else f"{number(low, 6)} to {number(high, 6)}"
+        text = write(low) if low == high else f"{write(low)} to {write(high)}"
     return f"{text} {unit}".rstrip()
 
 
@@ -52,7 +68,7 @@ def count(many: int, noun: str, plural: str = "") -> str:
 def data_size(size: float) -> str:
     """A number of bytes with a unit that fits."""
     for unit in ("B", "KiB", "MiB", "GiB"):
-        if size < 1024:
+        if abs(size) < 1024:
             return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
         size /= 1024
     return f"{size:.1f} TiB"

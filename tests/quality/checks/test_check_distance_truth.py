@@ -154,6 +154,9 @@ def test_a_raw_file_that_is_lost_or_changed_is_reported_and_not_compared(
     found = numbers(replace(meshes, raw=root))
     lost = not (root / "b_lidless.obj").exists()
     assert broken(CHECK, replace(meshes, raw=root)) == {(THERE if lost else SAME): [1]}
+    (said,) = [each for each in CHECK.measure(replace(meshes, raw=root), CHECK.settings()) if each.broken.any()]
+    assert said.wrong == ("the raw file is gone" if lost else "the raw file has changed since it was read")
+    assert ("--rebuild" in said.remedy) == (not lost), "a file that is gone cannot be ingested again"
     assert np.isnan(found["median error of pt_dist_pool"]).tolist() == [False, True, False]
 
 

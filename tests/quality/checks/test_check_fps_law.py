@@ -177,4 +177,4 @@ def test_the_tolerance_reaches_the_bounds(batch: Batch) -> None:
 def test_it_applies_where_there_is_an_order(batch: Batch) -> None:
     assert CHECK.applies(batch.schema, RECIPE) is None
     without = StoreSchema(families=tuple(each for each in batch.schema.families if not isinstance(each, FpsOrder)))
-    assert CHECK.applies(without, RECIPE) == "the store holds no FpsOrder"
+    assert CHECK.applies(without, RECIPE) == "the store holds no farthest-point order"

@@ -119,7 +119,8 @@ def test_a_store_without_signs_tells_of_its_meshes_only() -> None:
     assert not overall(batch)
     scans = load_recipe("nepa-scanobjectnn")
     assert CHECK.applies(batch.schema, UNSIGNED) is None
-    assert CHECK.applies(schema_of(scans), scans) == "the store holds no SignFacts or MeshFacts"
+    reason = "the store holds no sign_confidence or facts of meshes such as mesh_faces"
+    assert CHECK.applies(schema_of(scans), scans) == reason
 
 
 @pytest.mark.parametrize("array", ["pc_xyz", "pc_n", "pt_xyz_pool", "pt_sdf_pool"])

@@ -14,7 +14,7 @@ from selenium import webdriver
 from selenium.webdriver import Chrome, ChromeOptions, ChromeService
 
 from shapestore import api
-from shapestore.quality.report import write_report
+from shapestore.quality.report.page import write_report
 from tests.quality.defects.spoil import spoil
 from tests.quality.report.conftest import Hearts, measure, validation
 

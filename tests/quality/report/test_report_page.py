@@ -15,7 +15,8 @@ from shapestore.errors import UsageError
 from shapestore.quality.compare import compare_stores
 from shapestore.quality.finding import Finding
 from shapestore.quality.moved import Moved
-from shapestore.quality.report import page, write_report
+from shapestore.quality.report import page
+from shapestore.quality.report.page import write_report
 from shapestore.quality.result import Compared, Validation
 from shapestore.quality.waivers import Waiver
 from shapestore.store.reader import Store

@@ -7,15 +7,25 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shapestore.quality.report.wording import MINUS, SUPERSCRIPTS, TIMES, bounds, count, data_size, number, quantity
+from shapestore.quality.report.wording import (
+    MINUS,
+    SUPERSCRIPTS,
+    TIMES,
+    bounds,
+    count,
+    data_size,
+    number,
+    plain,
+    quantity,
+)
 
-PLAIN = {ord(sign): plain for plain, sign in ((chr(key), chr(value)) for key, value in SUPERSCRIPTS.items())}
+ASCII = {ord(sign): plain for plain, sign in ((chr(key), chr(value)) for key, value in SUPERSCRIPTS.items())}
 
 
 def read(text: str) -> float:
     """The number that a text says, as a person reads it."""
     plain = text.replace(MINUS, "-").replace(",", "")
-    plain = re.sub(f"{TIMES}10(.*)", lambda found: "e" + found[1].translate(PLAIN), plain)
+    plain = re.sub(f"{TIMES}10(.*)", lambda found: "e" + found[1].translate(ASCII), plain)
     return float(plain)
 
 
@@ -50,6 +60,15 @@ def test_bounds_are_said_in_words() -> None:
     assert bounds(75, None, "points") == "at least 75 points"
     assert bounds(1, 1) == "1"
     assert bounds(None, None) == "any number"
+    assert bounds(None, 12000) == "at most 12,000"
+
+
+@given(st.none() | st.floats(-1e9, 1e9), st.none() | st.floats(-1e9, 1e9))
+def test_bounds_have_no_blank_side_and_are_written_as_asked(low: float | None, high: float | None) -> None:
+    said = bounds(low, high, write=plain)
+    assert {word for word in said.split() if word[-1].isdigit()} == {plain(x) for x in (low, high) if x is not None}
+    assert (low is None) == (not said.startswith(("at least", *"-0123456789")))
+    assert said.isascii()
 
 
 def test_counts_and_sizes_have_their_nouns() -> None:
