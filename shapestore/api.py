@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from shapestore.preprocess.ingest import Estimate, Request, Work
     from shapestore.preprocess.job import Progress
     from shapestore.preprocess.rebuilt import RebuiltRow
+    from shapestore.preprocess.repair_run import Mended
     from shapestore.preprocess.workers import Workers
     from shapestore.quality.compare import Comparison
     from shapestore.quality.result import Level, Validation
@@ -27,6 +28,7 @@ __all__ = [
     "open",
     "plan_ingest",
     "rebuild",
+    "repair",
     "split",
     "split_unpaired",
     "validate",
@@ -344,6 +346,62 @@ def rebuild(
     )
 
 
+def repair(
+    store: str | Path,
+    *,
+    raw: str | Path | None = None,
+    dry_run: bool = False,
+    accept_loss: bool = False,
+    workers: int | None = None,
+    scheduler: str | None = None,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> list[Mended]:
+    """Mend what is damaged in a store: to the byte where that can be proven, else from the raw files.
+
+    Safe to be killed at any time: the same call goes on.
+
+    Parameters
+    ----------
+    store
+        Path of the store.
+    raw
+        Folder of the raw files now; None: the recorded one.
+    dry_run
+        Change and compute nothing; only say what would be done.
+    accept_loss
+        Quarantine lost rows even where the folder `raw` does not exist any more. Otherwise a row is lost only if the
+        folder is there, and its file is not, or has changed.
+    workers, scheduler
+        As for `ingest`.
+    on_progress
+        Called with the number of finished row groups or rows, and of all.
+
+    Returns
+    -------
+    list[Mended]
+        Every damaged file with what was done; empty if nothing is damaged.
+
+    Raises
+    ------
+    UsageError
+        The path is no store, or an ingest is unfinished.
+    StoreDamaged
+        The root is damaged: nothing else says what was committed.
+    """
+    from shapestore.preprocess.repair import repair as run_repair
+    from shapestore.quality.gates import Gates
+
+    return run_repair(
+        Path(store),
+        Path(raw) if raw is not None else None,
+        _workers(workers, scheduler),
+        on_progress or _silent,
+        lambda root: Gates(root.recipe, root.source_kind),
+        dry_run=dry_run,
+        accept_loss=accept_loss,
+    )
+
+
 def diff(a: str | Path, b: str | Path) -> Comparison:
     """What differs between two stores: schema, recipe, and every shape, whatever the order of the rows.
 
@@ -358,8 +416,9 @@ def diff(a: str | Path, b: str | Path) -> Comparison:
 
 
 def _workers(workers: int | None, scheduler: str | None) -> Callable[[], Workers]:
-    from shapestore.preprocess.workers import DaskWorkers, InProcess
+    from shapestore.preprocess.workers import DaskWorkers, InProcess, sweep_scratch
 
+    sweep_scratch()
     if workers == 0 and scheduler is None:
         return InProcess
     return lambda: DaskWorkers(workers, scheduler)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -29,6 +30,9 @@ class Reason(StrEnum):
     NOT_CLOSED = "the surface does not enclose a volume"
     OVER_CAPACITY = "more than the declared capacity"
     WORKER_DIED = "the worker process died on this item"
+    TIME_LIMIT = "over the time limit"
+    MEMORY_LIMIT = "over the memory limit"
+    LOST = "damaged in the store, and not to be had from its source"
     RULE = "breaks a schema rule"
     GATE = "fails a quality check"
     ERROR = "unexpected error"
@@ -117,20 +121,25 @@ class StoreDamaged(ShapestoreError):
 
     exit_code = 3
 
-    def __init__(self, message: str, array: str = "", rows: range | None = None) -> None:
-        super().__init__(message, array, rows)
-        self.message = message
+    def __init__(self, problem: str, array: str = "", rows: range | None = None, remedy: str = "") -> None:
+        super().__init__(problem, array, rows, remedy)
+        self.problem = problem
+        """Which file, and what became of it."""
+        self.remedy = remedy
+        """What to do about it, where `problem` does not say."""
         self.array = array
         """Array or index array that cannot be read; empty where more is concerned."""
         self.rows = rows
         """Rows of a data array that cannot be read; None where more is concerned."""
 
     def __str__(self) -> str:
-        return self.message
+        return f"{self.problem}. {self.remedy}" if self.remedy else self.problem
 
 
 class StoreChanged(ShapestoreError):
     """The store was changed by a writer after this reader opened it: open it again."""
+
+    exit_code = 5
 
 
 class StoreLocked(UsageError):
@@ -151,3 +160,15 @@ class StoppedEarly(ShapestoreError):
     """The job ended before all work was done; running the same command again goes on."""
 
     exit_code = 5
+
+
+class StorageFailed(StoppedEarly):
+    """The system could not write: no room, a broken disk, no right to. The store is at its last commit."""
+
+
+_SYSTEMS_FAULTS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE, errno.ENFILE})
+
+
+def is_systems_fault(error: BaseException) -> bool:
+    """Whether an error tells of the machine (no room, too many open files), whatever was being read at the time."""
+    return isinstance(error, OSError) and error.errno in _SYSTEMS_FAULTS

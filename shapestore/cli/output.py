@@ -11,6 +11,9 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
+
+from shapestore.schemas.printable import printable
 
 STORE = Annotated[str, typer.Argument(help="Path of the store, such as shapes.zarr.", show_default=False)]
 AS_JSON = Annotated[bool, typer.Option("--json", help="Print JSON for machines instead of text for people.")]
@@ -28,21 +31,32 @@ VIOLATED = 3
 """Exit code: the data breaks the schema or a check."""
 
 
+class _Verbatim(Console):
+    """Shows text as it is: names from raw files and stores are no markup, no emoji codes, no commands to a terminal."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(highlight=False, soft_wrap=True, markup=False, emoji=False, **options)
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        """The text, printable."""
+        return super().render_str(printable(text, keep="\n"), **options)
+
+
 def people() -> Console:
     """Where text for people goes: standard output."""
     # Lines for other programs are never broken.
-    width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 10_000
-    return Console(highlight=False, soft_wrap=True, width=width)
+    return _Verbatim(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else 10_000)
 
 
 def status() -> Console:
     """Where progress and remarks go: standard error."""
-    return Console(stderr=True, highlight=False, soft_wrap=True)
+    return _Verbatim(stderr=True)
 
 
 def print_json(value: Any) -> None:
-    """Print one JSON document on standard output."""
-    json.dump(value, sys.stdout, indent=2, ensure_ascii=False, default=str)
+    """Print one JSON document on standard output, in ASCII, which no terminal takes for commands; NaN is null."""
+    written = json.loads(json.dumps(value, default=str), parse_constant=_null)
+    json.dump(written, sys.stdout, indent=2)
     sys.stdout.write("\n")
 
 
@@ -64,17 +78,8 @@ def print_pairs(pairs: Iterable[tuple[str, Any]]) -> None:
     table.add_column(style="bold")
     table.add_column(overflow="fold")
     for name, value in pairs:
-        table.add_row(name, _cell(value))
+        table.add_row(_cell(name), _cell(value))
     people().print(table)
-
-
-def human_bytes(count: float) -> str:
-    """A number of bytes with a unit that fits."""
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if abs(count) < 1024:
-            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
-        count /= 1024
-    return f"{count:.1f} TiB"
 
 
 def human_seconds(seconds: float) -> str:
@@ -85,7 +90,9 @@ def human_seconds(seconds: float) -> str:
     return f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min {rest} s"
 
 
-def _cell(value: Any) -> str:
-    from rich.markup import escape
+def _null(name: str) -> None:
+    """What Python writes and reads as NaN or Infinity, which JSON has not."""
 
-    return escape(f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value))
+
+def _cell(value: Any) -> str:
+    return printable(f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value))

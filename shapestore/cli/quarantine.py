@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from shapestore.cli import ingest
-from shapestore.cli.output import AS_JSON, STORE, print_json, print_table
+from shapestore.cli.output import AS_JSON, STORE, people, print_json, print_table
 
 
 def command(
@@ -40,4 +40,4 @@ def command(
     print_table(columns, [[item[name] for name in columns] for item in items])
     for item in items:
         if traceback and item["traceback"]:
-            typer.echo(f"\n{item['shape_id']}:\n{item['traceback']}")
+            people().print(f"\n{item['shape_id']}:\n{item['traceback']}")

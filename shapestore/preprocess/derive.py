@@ -20,6 +20,7 @@ from shapestore.store.lock import WriterLock
 from shapestore.store.reader import Store, open_store
 from shapestore.store.rowcodec import fill_row, row_encoder
 from shapestore.store.shard import ShardEntry, ShardWriter
+from shapestore.store.steps import reached
 from shapestore.store.writer import StoreWriter
 
 
@@ -104,9 +105,12 @@ def derive_group(path: Path, name: str, schema: StoreSchema, group: int) -> Shar
         entry = writer.finish()
     finally:
         writer.close()
+    reached("shards written")
     final = path / shard_path(name, group, len(spec.shape))
-    move(pending, final)
+    move(pending, final, path)
+    reached("shard named")
     sync_folders_up_to({final.parent}, path)
+    reached("shards durable")
     return entry
 
 

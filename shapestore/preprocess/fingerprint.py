@@ -8,7 +8,7 @@ from pathlib import Path
 from stat import S_ISREG
 from typing import NamedTuple
 
-from shapestore.errors import InputRefused, Reason
+from shapestore.errors import InputRefused, Reason, is_systems_fault
 
 
 class Fingerprint(NamedTuple):
@@ -31,7 +31,7 @@ def fingerprint(path: Path) -> Fingerprint:
     try:
         stats = [file.stat() for file in _files(path)]
     except OSError as error:
-        raise InputRefused(Reason.MISSING, f"{path.name}: {error.strerror}") from None
+        raise _refused(path, error) from None
     if not all(S_ISREG(each.st_mode) for each in stats):
         raise InputRefused(Reason.UNSUPPORTED, f"{path.name} is no regular file: reading it might never end")
     return Fingerprint(sum(s.st_size for s in stats), max((s.st_mtime_ns for s in stats), default=0))
@@ -51,7 +51,11 @@ def source_sha256(path: Path, known: Fingerprint) -> str:
     try:
         return _sha256(path, known)
     except OSError as error:
-        raise InputRefused(Reason.MISSING, f"{path.name}: {error.strerror}") from None
+        raise _refused(path, error) from None
+
+
+def _refused(path: Path, error: OSError) -> Exception:
+    return error if is_systems_fault(error) else InputRefused(Reason.MISSING, f"{path.name}: {error.strerror}")
 
 
 @lru_cache(maxsize=64)

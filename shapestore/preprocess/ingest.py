@@ -12,13 +12,21 @@ from pathlib import Path
 
 import numpy as np
 
-from shapestore.errors import InputRefused, NotAStore, Problem, StoreChanged, UsageError, WorkMismatch
+from shapestore.errors import (
+    InputRefused,
+    NotAStore,
+    Problem,
+    StoreChanged,
+    StoreDamaged,
+    UsageError,
+    WorkMismatch,
+)
 from shapestore.preprocess.compute import Gate, Job, compute_row, no_gate
 from shapestore.preprocess.fingerprint import Fingerprint, fingerprint, source_sha256
 from shapestore.preprocess.interrupts import interrupts
 from shapestore.preprocess.job import Coordinator, Progress
 from shapestore.preprocess.plan import Plan, PlannedItem, rows_from, sorted_items
-from shapestore.preprocess.source import Discovery, Source, SourceItem, load_source
+from shapestore.preprocess.source import Discovery, Source, SourceItem, load_source, raw_path
 from shapestore.preprocess.workers import Workers
 from shapestore.schemas.recipe import Recipe
 from shapestore.schemas.recipe_file import load_recipe, recipe_difference
@@ -123,7 +131,13 @@ def prepare(request: Request, source: Source | None = None) -> Work:
             "that began it, or delete that folder."
         )
     rows = {} if stored is None else {i: row for row, i in enumerate(stored.index("shape_id").tolist())}
-    planned = {each.item.shape_id for each in unfinished.items} if unfinished else set()
+    found = {item.shape_id for item in items}
+    if unfinished is not None and not (unfinished.fits(list(rows)) and found & unfinished.shape_ids):
+        raise StoreDamaged(
+            f"{work_folder(request.store)} holds the plan of another store. Drop it with: shapestore repair "
+            f"{request.store}"
+        )
+    planned = unfinished.shape_ids if unfinished else frozenset()
     present = [item for item in items if item.shape_id in rows]
     again: list[SourceItem] = []
     if stored is not None and unfinished is None:
@@ -191,20 +205,20 @@ def run(
         job = _job(request, work.recipe, writer.root.content, writer.root.rows_per_shard, gate)
         started: Workers | None = None
         done: list[Progress] = []
-        for plan in _plans(request.store, writer, work):
+        for plan in _plans(request, writer, work):
             started = started or stack.enter_context(workers())
             most = _limit(request.most_failures, len(plan.items))
             done.append(Coordinator(writer, job, plan, started, most, interrupted, report).run())
     return Progress.sum(done) if done else None
 
 
-def _plans(store: Path, writer: StoreWriter, work: Work) -> Iterator[Plan]:
+def _plans(request: Request, writer: StoreWriter, work: Work) -> Iterator[Plan]:
     """The plans to carry out, each saved before its work begins: what was begun, what failed, what is new."""
-    rows_per_shard, digest, folder = writer.root.rows_per_shard, work.recipe.digest, work_folder(store)
+    rows_per_shard, digest, folder = writer.root.rows_per_shard, work.recipe.digest, work_folder(request.store)
     if work.unfinished is not None:
         yield work.unfinished
     if work.retried:
-        plan = Plan("retry", digest, rows_per_shard, work.retried)
+        plan = Plan("rebuild" if request.rebuild else "retry", digest, rows_per_shard, work.retried)
         plan.save(folder)
         yield plan
     if work.added:
@@ -274,8 +288,8 @@ def _changed_sources(
         row = rows[item.shape_id]
         if not valid[row]:
             continue
-        path = request.raw / item.path
         try:
+            path = raw_path(request.raw, item)
             found = looked.get(item.path) or looked.setdefault(item.path, fingerprint(path))
             if (sizes[row], times[row]) == found and not request.verify_sources:
                 continue

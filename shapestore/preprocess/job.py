@@ -6,27 +6,34 @@ rest, so that no row is computed twice and the finished store is the same to the
 
 from __future__ import annotations
 
+import os
 import shutil
 import time
-from collections import defaultdict, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
 from shapestore.errors import Reason, StoppedEarly
-from shapestore.preprocess.compute import Job, compute_part, compute_row, failed_entry
+from shapestore.preprocess.compute import Job, compute_part, deadly_entry, rehearse_row
 from shapestore.preprocess.history import describe_run, describe_source
+from shapestore.preprocess.limits import was_over_time
 from shapestore.preprocess.plan import PLAN, Plan, PlannedItem
-from shapestore.preprocess.workers import POLL_SECONDS, TASKS_PER_SLOT, TaskDied, Workers
+from shapestore.preprocess.workers import MOST_DEATHS, POLL_SECONDS, TASKS_PER_SLOT, TaskDied, Workers
 from shapestore.store.entries import Failure, GroupCommit
-from shapestore.store.ledger import Ledger
+from shapestore.store.ledger import Ledger, write_lines
 from shapestore.store.part import Part, SealTask, seal, sealed_path
 from shapestore.store.shard import ShardEntry
+from shapestore.store.steps import reached
 from shapestore.store.writer import StoreWriter
 
 LEDGER = "ledger"
+
+NOTES = "running-"
+"""How the names of folders begin in which workers note what they are at."""
 
 COMMIT_SECONDS = 10.0
 """Finished row groups become visible to readers after at most this time."""
@@ -103,6 +110,7 @@ class Coordinator:
         self._most_failures, self._interrupted, self._report = most_failures, interrupted, report
         self._groups = {group: _Group(items, len(items)) for group, items in plan.groups()}
         self._again: deque[_Piece] = deque()
+        self._deaths: Counter[int | None] = Counter()  # by row; None: at no row, since a part was last finished
         self._progress = Progress(len(plan.items))
         self._running = 0
         self._last_commit = self._started = time.monotonic()
@@ -121,14 +129,19 @@ class Coordinator:
             Interrupted, or more failures than allowed; all that was sealed is committed.
         """
         todo = self._todo(self._replay())
+        _remove_notes(self._job.work)
         self._job = replace(self._job, run=self._writer.log_run(self._run_so_far()))
+        if self._workers.isolated:
+            notes = self._job.work / f"{NOTES}{os.getpid()}"  # a killed run's workers may still write to theirs
+            notes.mkdir()
+            self._job = replace(self._job, notes=notes)
         with Ledger(self._job.work / LEDGER) as ledger:
             self._report(self._progress)
             for number in list(self._groups):
                 self._seal_if_complete(number)
             if (piece := next(todo, None)) is not None:
                 self._again.append(piece)
-                self._workers.rehearse(self._interrupted, compute_row, self._job, piece[1][0])
+                self._workers.rehearse(self._interrupted, rehearse_row, self._job, piece[1][0])
             try:
                 while True:
                     self._submit(todo)
@@ -140,14 +153,14 @@ class Coordinator:
             except (KeyboardInterrupt, StoppedEarly) as stop:
                 self._commit_ready(now=True)
                 raise stop if isinstance(stop, StoppedEarly) else StoppedEarly(_GO_ON) from None
-        _remove_unfinished(self._job.work)
+        remove_unfinished(self._job.work)
         return self._progress
 
     def _replay(self) -> set[int]:
         """Take over what interrupted runs did, by their ledger; returns the rows that need no more work."""
         parts: dict[int, list[Part]] = defaultdict(list)
         sealed: dict[int, dict[str, ShardEntry]] = {}
-        for line in Ledger(self._job.work / LEDGER).replay():
+        for line in self._ledger_of_plan():
             if "part" in line:
                 self._writer.log_run(line["run"])  # one that was killed before its first commit is in no log yet
                 part = Part.model_validate(line["part"])
@@ -168,10 +181,22 @@ class Coordinator:
         self._progress.done = self._progress.resumed = len(done)
         return done
 
+    def _ledger_of_plan(self) -> list[Any]:
+        """The ledger's lines; one of another plan, or without its first line, is begun anew."""
+        path, head = self._job.work / LEDGER, {"plan": self._plan.sha256}
+        found, *lines = Ledger(path).replay() or [None]
+        if found == head:
+            return lines
+        write_lines(path, [head])
+        return []
+
     def _is_committed(self, number: int, group: _Group, sealed: Mapping[str, ShardEntry] | None) -> bool:
         if self._plan.mode == "append":
             return group.planned[-1].row < self._writer.root.rows
-        return sealed is not None and sealed == self._writer.shards(number)
+        if sealed is None or sealed != self._writer.shards(number):
+            return False
+        # The same shards as before, such as those of a repair, are not in place before they have left here.
+        return not any(sealed_path(self._job.work, number, name).exists() for name in sealed)
 
     def _todo(self, done: set[int]) -> Iterator[_Piece]:
         for group, items in self._plan.parts():
@@ -199,7 +224,7 @@ class Coordinator:
         try:
             outcome = result()
         except TaskDied as death:
-            self._isolate(kind, number, rest, death, ledger)
+            self._go_on_after(death, kind, number, rest, ledger)
             return
         if kind == "seal":
             ledger.append({"group": number, "shards": {name: e.model_dump() for name, e in outcome.items()}})
@@ -209,6 +234,7 @@ class Coordinator:
         self._keep_part(number, outcome, ledger)
 
     def _keep_part(self, number: int, part: Part, ledger: Ledger) -> None:
+        self._deaths[None] = 0
         self._progress.done += len(part.entries)
         self._progress.quarantined += sum(entry.failure is not None for entry in part.entries)
         ledger.append({"part": part.model_dump(mode="json"), "run": self._run_so_far()})
@@ -216,16 +242,46 @@ class Coordinator:
         self._report(self._progress)
         self._seal_if_complete(number)
 
-    def _isolate(self, kind: str, number: int, rest: list[Any], death: TaskDied, ledger: Ledger) -> None:
-        """A worker died with a task: try its rows one by one, so that only the row that kills is lost."""
-        if kind == "seal":
-            raise death
-        (items,) = rest
-        if len(items) > 1:
-            self._again.extend((number, (each,)) for each in items)
-            return
-        failure = Failure(reason=Reason.WORKER_DIED.value, message="it crashed, or ran out of memory")
-        entry = failed_entry(self._job, items[0], failure)
+    def _go_on_after(self, death: TaskDied, kind: str, number: int, rest: list[Any], ledger: Ledger) -> None:
+        """A worker died with a task: give the task to another, without the item that is at fault."""
+        deadly, note = None, b""
+        if kind == "part":
+            (items,) = rest
+            deadly, note = self._deadly(items)
+            if others := tuple(each for each in items if each is not deadly):
+                self._again.append((number, others))
+        self._deaths[deadly.row if deadly else None] += 1
+        if deadly is None:
+            if self._deaths[None] > MOST_DEATHS * self._workers.slots:
+                raise death
+            if kind == "seal":
+                self._seal_if_complete(number)
+        elif was_over_time(note):
+            limit = f"took longer than limits.seconds={self._job.recipe.limits.seconds:g}"
+            self._give_up(number, deadly, Reason.TIME_LIMIT, limit, note, ledger)
+        elif self._deaths[deadly.row] < MOST_DEATHS:
+            self._again.append((number, (deadly,)))
+        else:
+            self._give_up(number, deadly, Reason.WORKER_DIED, "it crashed, or ran out of memory", note, ledger)
+
+    def _deadly(self, items: Sequence[PlannedItem]) -> tuple[PlannedItem | None, bytes]:
+        """The item at which a worker died, and what it left to say; None where it was at none of them."""
+        assert self._job.notes is not None, "only processes of their own die alone"  # noqa: S101
+        for each in items:
+            with suppress(FileNotFoundError):
+                note = self._job.notes / str(each.row)
+                said = note.read_bytes()
+                note.unlink()
+                return each, said
+        return None, b""
+
+    def _give_up(
+        self, number: int, deadly: PlannedItem, reason: Reason, message: str, note: bytes, ledger: Ledger
+    ) -> None:
+        failure = Failure(reason=reason.value, message=message, traceback=note.decode(errors="replace"))
+        entry = deadly_entry(self._job, deadly, failure)
+        if deadly.damaged is not None:
+            entry, _ = deadly.damaged.settle(entry, None)
         self._keep_part(number, Part(file="none", entries=(entry,), sizes={}), ledger)
 
     def _seal_if_complete(self, number: int) -> None:
@@ -242,6 +298,7 @@ class Coordinator:
             parts=tuple(group.parts),
             committed=self._writer.shards(number) if committed else {},
             rows_committed=committed,
+            empty=self._writer.empty_rows(number) if committed else (),
         )
         job = self._job
         self._workers.submit(("seal", number), seal, job.store, job.work, job.schema, job.rows_per_shard, task)
@@ -290,11 +347,18 @@ class Coordinator:
 _GO_ON = "interrupted: all finished work is kept. Run the same command again to go on."
 
 
-def _remove_unfinished(work: Path) -> None:
+def _remove_notes(work: Path) -> None:
+    for folder in work.glob(f"{NOTES}*"):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def remove_unfinished(work: Path) -> None:
     """Drop what only an unfinished job needs; the lock stays until its holder leaves."""
-    for name in (PLAN, LEDGER):
-        (work / name).unlink(missing_ok=True)
+    _remove_notes(work)
     for folder in ("sealing", "sealed"):
         shutil.rmtree(work / folder, ignore_errors=True)
     for file in work.glob("part-*"):
         file.unlink()
+    for name in (LEDGER, PLAN):  # the plan last: as long as it is there, a rerun comes here again
+        (work / name).unlink(missing_ok=True)
+        reached(f"{name} removed")

@@ -78,10 +78,10 @@ def rebuild(
             rebuilt[entry.row] = judge(store, entry, changes)
             report(len(rebuilt), len(rows))
     differing = {row for row in rebuilt if rebuilt[row].outcome in REPLACED}
-    if write and (differing or unfinished):
+    if write:  # also where nothing differs: the lock's folder of a run that was killed at its end goes with the lock
         retried = tuple(each for each in planned if each.row in differing - _rows_of(unfinished))
         work = ingest.Work(store.root.recipe, discovery, store.root.sha256, len(rows), unfinished, retried, ())
-        request = ingest.Request(store.root.source_kind, root, path)
+        request = ingest.Request(store.root.source_kind, root, path, rebuild=True)
         ingest.run(request, work, workers, lambda progress: report(progress.done, progress.total), job.gate)
         rebuilt |= {row: rebuilt[row].model_copy(update={"written": True}) for row in differing}
     return [rebuilt[row] for row in sorted(rebuilt)]
@@ -119,7 +119,7 @@ def compare_rows(job: Job, store: Store, planned: Sequence[PlannedItem]) -> list
 def _unfinished(path: Path, rows: Sequence[int]) -> Plan | None:
     """The plan of an interrupted `rebuild --write` of some of these rows, which is gone on with."""
     plan = Plan.load(work_folder(path))
-    if plan is not None and (plan.mode != "retry" or not _rows_of(plan) <= set(rows)):
+    if plan is not None and (plan.mode != "rebuild" or not _rows_of(plan) <= set(rows)):
         raise UsageError(f"{path} has an unfinished ingest. Finish it first: run the same ingest command again.")
     return plan
 
@@ -165,7 +165,7 @@ def _computed(
     store: Store, job: Job, planned: tuple[PlannedItem, ...], workers: Workers, interrupted: Callable[[], bool]
 ) -> Iterator[tuple[RowEntry, list[ArrayChange]]]:
     """Every row with what differs in its arrays, as they come."""
-    pieces = Plan("retry", store.root.recipe_digest, job.rows_per_shard, planned).parts()
+    pieces = Plan("rebuild", store.root.recipe_digest, job.rows_per_shard, planned).parts()
     tasks = (((number,), compare_rows, (job, store, piece)) for number, (_, piece) in enumerate(pieces))
     for _, compared in run_all(workers, tasks, interrupted):
         yield from compared

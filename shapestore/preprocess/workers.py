@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import fcntl
 import logging
 import os
+import shutil
 import signal
 import tempfile
 import time
 from abc import ABC, abstractmethod
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from importlib import import_module
+from itertools import count
 from multiprocessing import resource_tracker
+from pathlib import Path
 from queue import Empty, SimpleQueue
 from types import TracebackType
 from typing import Any, Self
 
-from shapestore.errors import StoppedEarly, UsageError
+from shapestore.errors import ShapestoreError, StoppedEarly, UsageError
 
 PINNED = dict.fromkeys(
     (
@@ -36,14 +40,26 @@ PINNED = dict.fromkeys(
 TASKS_PER_SLOT = 2
 """Tasks that wait at the cluster for each one that runs, so that no worker idles and no results pile up."""
 
+REHEARSAL_SECONDS = 120.0
+"""Longest time to wait for a machine's first task; all kernels together compile in less than half of it."""
+
+RESTART_SECONDS = 15.0
+"""Time in which a nanny starts a dead worker anew; on an idle machine that takes 2."""
+
 POLL_SECONDS = 0.5
 """How long a coordinator waits for a result before it looks at anything else, such as an interrupt."""
+
+MOST_DEATHS = 3
+"""Workers that may die at one task before it is given up: one may have been killed by somebody else."""
+
+SCRATCH = "shapestore-workers-"
+"""How the names of temporary folders begin."""
 
 Task = tuple[Any, ...]
 
 
-class TaskDied(Exception):
-    """The process that ran a task died with it, again and again."""
+class TaskDied(ShapestoreError):
+    """The process that ran a task died with it."""
 
 
 class Workers(ABC):
@@ -51,6 +67,8 @@ class Workers(ABC):
 
     slots: int
     """Tasks that can run at once."""
+    isolated: bool
+    """Whether tasks run in processes of their own, whose death this one survives."""
 
     @abstractmethod
     def rehearse(self, interrupted: Callable[[], bool], function: Callable[..., Any], *arguments: Any) -> None:
@@ -81,6 +99,7 @@ class InProcess(Workers):
     """Runs every task in this process, when its result is asked for."""
 
     slots = 1
+    isolated = False
 
     def __init__(self) -> None:
         self._waiting: list[tuple[Task, Callable[..., Any], tuple[Any, ...]]] = []
@@ -110,20 +129,24 @@ class InProcess(Workers):
 class DaskWorkers(Workers):
     """Runs tasks on a Dask cluster: a local one of `workers` processes, or the one at `scheduler`."""
 
+    isolated = True
+
     def __init__(self, workers: int | None = None, scheduler: str | None = None) -> None:
         self._workers = workers or available_cores()
         self._scheduler = scheduler
         self._stack = ExitStack()
+        self._cluster: Any = None
+        self._missing: dict[Any, float] = {}
         self._running: dict[str, tuple[Task, Any]] = {}
         self._done: SimpleQueue[str] = SimpleQueue()
 
     def __enter__(self) -> Self:
         import dask
-        from distributed import Client, LocalCluster
+        from distributed import Client
 
         settings = {
             "distributed.scheduler.worker-saturation": 1.0,
-            "distributed.scheduler.allowed-failures": 2,
+            "distributed.scheduler.allowed-failures": 0,  # who gave the task knows better what to do next
             "distributed.worker.memory.terminate": False,
             "distributed.nanny.pre-spawn-environ": PINNED,
             "distributed.admin.system-monitor.gil.enabled": False,
@@ -134,19 +157,10 @@ class DaskWorkers(Workers):
         self._stack.enter_context(dask.config.set(settings))
         target: Any = self._scheduler
         if self._scheduler is None:
-            scratch = self._stack.enter_context(tempfile.TemporaryDirectory(prefix="shapestore-"))
+            scratch = self._stack.enter_context(_scratch_folder())
+            self._stack.enter_context(dask.config.set({"temporary-directory": scratch}))
             with _leaving_interrupts_to_us():
-                target = self._stack.enter_context(
-                    LocalCluster(
-                        n_workers=self._workers,
-                        threads_per_worker=1,
-                        processes=True,
-                        memory_limit=0,
-                        dashboard_address="127.0.0.1:0",  # None would take the one port that every cluster wants
-                        local_directory=scratch,
-                        silence_logs=logging.CRITICAL,
-                    )
-                )
+                target = self._cluster = self._stack.enter_context(_local_cluster(self._workers, scratch))
         try:
             self._client = self._stack.enter_context(Client(target, set_as_default=False))
         except OSError:
@@ -154,7 +168,13 @@ class DaskWorkers(Workers):
             raise UsageError(f"no Dask scheduler answers at {target}. Start one with: dask scheduler.") from None
         if self._scheduler is not None:
             self._client.wait_for_workers(1)
-        self.slots = sum(self._client.nthreads().values())
+        threads = self._client.nthreads()
+        if self._scheduler is not None and max(threads.values()) > 1:
+            raise UsageError(
+                "limits of time and memory are those of a process, so each must run one task at a time. Start the "
+                "workers with: dask worker ADDRESS --nthreads 1 --nworkers N"
+            )
+        self.slots = sum(threads.values())
         return self
 
     def __exit__(
@@ -176,8 +196,9 @@ class DaskWorkers(Workers):
                 self._client.submit(import_module, function.__module__, pure=False, **_preferring(other))
                 for other in others
             ]
-        # What goes wrong here goes wrong again where it counts.
-        while not all(future.done() for future in running) and not interrupted():
+        # What goes wrong here goes wrong again where it counts, and so does what takes too long.
+        latest = time.monotonic() + REHEARSAL_SECONDS
+        while not all(future.done() for future in running) and not interrupted() and time.monotonic() < latest:
             time.sleep(POLL_SECONDS / 10)
         for future in running:
             future.cancel()
@@ -193,8 +214,26 @@ class DaskWorkers(Workers):
         try:
             key, future = self._running.pop(self._done.get(timeout=timeout))
         except Empty:
+            self._replace_lost()
             return None
         return key, lambda: _result(future)
+
+    def _replace_lost(self) -> None:
+        """Start workers in the place of those that are gone for good.
+
+        A nanny starts a dead worker anew, but gives up where that one dies before it has reported back, as
+        happens when its first task kills it.
+        """
+        if self._cluster is None:
+            return
+        alive = {worker["name"] for worker in self._client.scheduler_info(n_workers=-1)["workers"].values()}
+        now = time.monotonic()
+        self._missing = {name: self._missing.get(name, now) for name in self._cluster.worker_spec if name not in alive}
+        gone = [name for name, since in self._missing.items() if now - since > RESTART_SECONDS]
+        for name in gone:
+            del self._cluster.worker_spec[name]
+        if gone:
+            self._cluster.scale(self._workers)
 
 
 def run_all(
@@ -208,23 +247,83 @@ def run_all(
     ------
     StoppedEarly
         `interrupted` says so.
+    TaskDied
+        Worker after worker dies at one task.
     """
     waiting = iter(tasks)
-    running = 0
+    running: dict[Task, tuple[Callable[..., Any], tuple[Any, ...]]] = {}
+    deaths: Counter[Task] = Counter()
     while True:
         if interrupted():
             raise StoppedEarly("interrupted. Run the same command again.")
-        while running < TASKS_PER_SLOT * workers.slots and (task := next(waiting, None)) is not None:
+        while len(running) < TASKS_PER_SLOT * workers.slots and (task := next(waiting, None)) is not None:
             key, function, arguments = task
+            running[key] = function, arguments
             workers.submit(key, function, *arguments)
-            running += 1
         if not running:
             return
-        finished = workers.next_done(timeout=POLL_SECONDS)
-        if finished is not None:
-            key, result = finished
-            yield key, result()
-            running -= 1
+        if (finished := workers.next_done(timeout=POLL_SECONDS)) is None:
+            continue
+        key, result = finished
+        try:
+            value = result()
+        except TaskDied:
+            deaths[key] += 1
+            if deaths[key] == MOST_DEATHS:
+                raise
+            function, arguments = running[key]
+            workers.submit(key, function, *arguments)
+            continue
+        yield key, value
+        del running[key]
+
+
+def _local_cluster(workers: int, scratch: str) -> Any:
+    """A cluster of `workers` processes, begun anew where one of them dies while it starts."""
+    from distributed import LocalCluster
+
+    for deaths in count(1):
+        try:
+            return LocalCluster(
+                n_workers=workers,
+                threads_per_worker=1,
+                processes=True,
+                memory_limit=0,
+                dashboard_address="127.0.0.1:0",  # None would take the one port that every cluster wants
+                local_directory=scratch,
+                silence_logs=logging.CRITICAL,
+            )
+        except RuntimeError as error:  # the cluster has closed itself
+            if deaths == MOST_DEATHS:
+                raise TaskDied(
+                    f"worker processes die when they start: {str(error).rstrip('.')}. Use fewer --workers if memory is "
+                    "short; in a script of your own, call this under `if __name__ == '__main__':`."
+                ) from None
+    raise AssertionError
+
+
+def sweep_scratch() -> None:
+    """Remove the temporary folders of processes that were killed: a living one holds a lock on its own."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{SCRATCH}*"):
+        with suppress(OSError), _locked(folder):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _scratch_folder() -> Iterator[str]:
+    """A temporary folder that goes with the `with` block; if this process is killed, `sweep_scratch` removes it."""
+    with tempfile.TemporaryDirectory(prefix=SCRATCH) as folder, _locked(Path(folder)):
+        yield folder
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def available_cores() -> int:
@@ -243,7 +342,10 @@ def _result(future: Any) -> Any:
     try:
         return future.result()
     except KilledWorker as error:
-        raise TaskDied(str(error)) from None
+        raise TaskDied(
+            f"a worker process died while it ran a task ({error.task}). See the worker's log; if memory was short, use "
+            "fewer --workers."
+        ) from None
 
 
 @contextmanager

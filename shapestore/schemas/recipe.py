@@ -5,10 +5,28 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from shapestore.schemas.array import Name
 from shapestore.schemas.base import Strict, digest
+
+MOST_POINTS = 2**24
+"""Most points, queries or rays of one shape: far beyond any use, and still in reach of memory."""
+
+Count = Annotated[int, Field(ge=1, le=MOST_POINTS)]
+"""A number of points of one shape, at least one."""
+
+CountOrNone = Annotated[int, Field(ge=0, le=MOST_POINTS)]
+"""A number of points of one shape; 0 for none."""
+
+GridSize = Annotated[int, Field(ge=1, le=512)]
+"""Cells along each side of the cube."""
+
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
+"""Seed of random draws."""
+
+Sigma = Annotated[float, Field(gt=0, le=2)]
+"""Standard deviation of an offset, normalised units; the cube is 2 wide."""
 
 Share = Annotated[float, Field(ge=0, le=1)]
 """A part of a whole, 0 to 1."""
@@ -30,20 +48,29 @@ class SourceOptions(Strict):
     """ScanObjectNN variants to ingest; empty: the one that is there, several being an error."""
     test_share: Share = 0.1
     """Share of each category that the hash split makes `test`, where the dataset has no split of its own."""
-    split_seed: NonNegativeInt = 0
+    split_seed: Seed = 0
     """Seed of the hash split."""
+
+
+class Limits(Strict):
+    """What one item may take; one that takes more is quarantined. Not part of the digest: it changes no row."""
+
+    seconds: PositiveFloat = 600.0
+    """Time to read and compute it, in a worker process; a 256^3 label map of ten classes takes about 10."""
+    memory_gib: PositiveFloat = 4.0
+    """Memory beside what the worker holds already (enforced on Linux); the same map takes 0.5."""
 
 
 class PointsPart(Strict):
     """Points of the surface: `pc_xyz`, `pc_n`, `pc_fps_order`, `pc_mask`."""
 
-    count: PositiveInt = 2048
+    count: Count = 2048
     """Points of a shape: sampled from a mesh by area, or drawn from a cloud without replacement."""
     blue_noise: bool = False
     """Thin out more samples of a mesh until none are close to each other, instead of drawing each on its own."""
     normals: bool = True
     """Keep unit normals; a cloud without them is then refused."""
-    fps_order: NonNegativeInt = 2048
+    fps_order: CountOrNone = 2048
     """Length of the farthest-point order over the points; 0 for none."""
     mask: bool = False
     """Keep which points are background (scans only)."""
@@ -59,17 +86,17 @@ class PointsPart(Strict):
 class QueriesPart(Strict):
     """Query positions with unsigned distances: `pt_xyz_pool`, `pt_dist_pool`, `pt_dist_pc_pool`, ..."""
 
-    count: PositiveInt = 20_000
+    count: Count = 20_000
     """Query positions of a shape."""
     near_ratio: Share = 0.5
     """Share of them near the surface; the rest is uniform in the cube."""
-    sigma: PositiveFloat = 0.02
+    sigma: Sigma = 0.02
     """Standard deviation of the offset of near positions from the surface points, per axis, normalised units."""
     order: Literal["shuffled", "uniform-first"] = "shuffled"
     """`shuffled`: every slice is unbiased. `uniform-first`: as in the NEPA-3D caches, for reproduction."""
     distance: Literal["surface", "sampled", "cloud"] = "surface"
     """What `pt_dist_pool` measures: the exact surface, samples of it (NEPA-3D's `kdtree` mode), or the cloud."""
-    reference_points: PositiveInt = 8192
+    reference_points: Count = 8192
     """Surface samples of the `sampled` mode."""
     signed: bool = False
     """Also keep the exact signed distance to the surface, negative inside, as `pt_sdf_pool`."""
@@ -77,7 +104,7 @@ class QueriesPart(Strict):
     """Also keep the distance to the nearest of `pc_xyz`, as `pt_dist_pc_pool`."""
     grid_distance: bool = True
     """Also keep the distance read from `udf_grid`, as `pt_dist_udf_pool`."""
-    fps_order: NonNegativeInt = 2048
+    fps_order: CountOrNone = 2048
     """Length of the farthest-point order over the query positions; 0 for none."""
 
     @model_validator(mode="after")
@@ -91,7 +118,7 @@ class QueriesPart(Strict):
 class GridPart(Strict):
     """Grids over the cube: `udf_grid`, `sdf_grid`, `occ_grid`, `solid_grid`."""
 
-    size: PositiveInt = 64
+    size: GridSize = 64
     """Cells along each axis."""
     udf: Literal["surface", "cloud", "occupancy"] = "surface"
     """What the unsigned distance measures: the exact surface, the nearest of `pc_xyz`, or the nearest occupied cell (as
@@ -100,7 +127,7 @@ class GridPart(Strict):
     """Also keep the exact signed distance to the surface, negative inside, as `sdf_grid`."""
     solid: bool = False
     """Also keep the cells whose centre is inside the shape, as `solid_grid`."""
-    dilate: NonNegativeInt = 1
+    dilate: Annotated[int, Field(ge=0, le=64)] = 1
     """Dilations of the occupied cells."""
     occupancy: bool = True
     """Keep the cells that `pc_xyz` occupies, as `occ_grid`."""
@@ -109,13 +136,13 @@ class GridPart(Strict):
 class RaysPart(Strict):
     """Rays from cameras on a sphere: `ray_o_pool`, `ray_d_pool` and what they hit."""
 
-    count: PositiveInt = 8000
+    count: Count = 8000
     """Rays of a shape."""
-    views: PositiveInt = 20
+    views: Annotated[int, Field(ge=1, le=10_000)] = 20
     """Cameras, with azimuths all around."""
-    rays_per_view: PositiveInt = 400
+    rays_per_view: Count = 400
     """Rays of a camera; views * rays_per_view is at least `count`."""
-    radius: PositiveFloat = 2.2
+    radius: Annotated[float, Field(gt=0, le=100)] = 2.2
     """Distance of the cameras from the origin, normalised units."""
     elevation: Annotated[float, Field(gt=0, lt=90)] = 63.0
     """Cameras rise from minus this to plus this elevation, degrees."""
@@ -128,9 +155,11 @@ class RaysPart(Strict):
 
     @model_validator(mode="after")
     def _enough_rays(self) -> Self:
-        """The cameras give at least as many rays as are kept."""
+        """The cameras give at least as many rays as are kept, and no more than memory holds."""
         if self.views * self.rays_per_view < self.count:
             raise ValueError(f"{self.views} views of {self.rays_per_view} rays give fewer than {self.count} rays")
+        if self.views * self.rays_per_view > MOST_POINTS:
+            raise ValueError(f"{self.views} views of {self.rays_per_view} rays give more than {MOST_POINTS} rays")
         return self
 
 
@@ -145,13 +174,13 @@ class LabelsPart(Strict):
     """One case is one label map, or one folder with a mask for each structure."""
     undeclared: Literal["refuse", "background"] = "refuse"
     """What values (or masks) that no class declares are: an error, or background."""
-    smoothing: NonNegativeFloat = 0.7
+    smoothing: Annotated[float, Field(ge=0, le=100)] = 0.7
     """Blur of a class mask before its surface is taken, as a standard deviation in voxels (the root mean square of the
     voxel's edges, the same distance along every axis); what it would wear away is not blurred."""
     distance: Literal["surface", "edt"] = "surface"
     """What signed distances measure: the exact class surfaces, or voxel centres by a pair of Euclidean distance
     transforms a class (as in the VecSetX caches, for reproduction; their slope at the surface is 1.6)."""
-    grid: NonNegativeInt = 0
+    grid: Annotated[int, Field(ge=0, le=512)] = 0
     """Cells along each axis of `label_grid`, the raw labels over the normalised cube, to look at; 0: not kept."""
 
     @model_validator(mode="after")
@@ -198,29 +227,29 @@ HEART_10: Mapping[str, int] = {
 class SurfacePart(Strict):
     """Points on the class surfaces: `surface_points`, `surface_labels`."""
 
-    count: PositiveInt = 50_000
+    count: Count = 50_000
     """Points of a case."""
-    per_class_minimum: NonNegativeInt = 2000
+    per_class_minimum: CountOrNone = 2000
     """Points that every present class gets at least; the rest goes by area."""
 
 
 class VolumePart(Strict):
     """Points in the cube: `vol_points`, `vol_sdf`, `vol_labels`."""
 
-    count: PositiveInt = 50_000
+    count: Count = 50_000
     """Points of a case."""
     inside_ratio: Share = 0.5
     """Share of points inside the classes."""
-    per_class_minimum: NonNegativeInt = 2000
+    per_class_minimum: CountOrNone = 2000
     """Inside points that every present class gets at least; the rest goes by volume."""
 
 
 class NearPart(Strict):
     """Points near the class surfaces: `near_points`, `near_sdf`, `near_labels`."""
 
-    count: PositiveInt = 50_000
+    count: Count = 50_000
     """Points of a case, half of them on each side."""
-    sigma: PositiveFloat = 0.01
+    sigma: Sigma = 0.01
     """Standard deviation of the offset along the normal, normalised units; halved where a wall is thinner."""
 
 
@@ -238,13 +267,13 @@ class CachePart(Strict):
 class Recipe(Strict):
     """What to compute from every raw item, and how. A part that is left out is not computed."""
 
-    name: str = "unnamed"
+    name: Annotated[str, Field(max_length=1000)] = "unnamed"
     """Name for people; it is not part of the digest."""
-    description: str = ""
+    description: Annotated[str, Field(max_length=1000)] = ""
     """One line for people; it is not part of the digest."""
     input: tuple[Input, ...] = Field(min_length=1)
     """Kinds of source that the recipe can work on."""
-    seed: NonNegativeInt = 0
+    seed: Seed = 0
     """Seed of all randomness; a row's own seed comes from it and the shape id."""
     source: SourceOptions = SourceOptions()
     """How the dataset is read."""
@@ -270,10 +299,12 @@ class Recipe(Strict):
     """How single arrays lie on disk, where that differs from the default (grids packed, all else mapped)."""
     checks: Mapping[CheckName, Mapping[str, bool | float | str]] = {}
     """Thresholds of quality checks that differ from their defaults; `gate` makes ingest quarantine what fails."""
+    limits: Limits = Limits()
+    """Time and memory of one item."""
 
     def canonical(self) -> dict[str, Any]:
         """All that determines the store's content, as plain JSON values."""
-        values = self.model_dump(mode="json", exclude={"name", "description"})
+        values = self.model_dump(mode="json", exclude={"name", "description", "limits"})
         if self.labels is not None:  # the order of classes decides their codes, and JSON objects have none
             values["labels"]["classes"] = [list(each) for each in self.labels.classes.items()]
         return values

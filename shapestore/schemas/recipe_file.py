@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Hashable, Iterable, Mapping
 from difflib import get_close_matches
 from importlib.resources import files
@@ -15,9 +16,22 @@ from pydantic_core import ErrorDetails
 
 from shapestore.errors import Problem, RecipeInvalid
 from shapestore.schemas.recipe import Recipe
+from shapestore.schemas.recipe_schema import schema_of
+from shapestore.schemas.row_size import oversized
 
 BUILT_IN = ("nepa-shapenet", "nepa-scanobjectnn", "nepa-modelnet40", "cardiac-sdf", "points", "npz")
 """Names of the recipes that ship with the package."""
+
+MAX_RECIPE_BYTES = 64 * 2**10
+"""Most bytes of a recipe, a hundred times those that ship: YAML is read in Python, at some 100 KB a second."""
+
+LARGEST_NUMBER = 2**63 - 1
+
+DEEPEST = 10
+"""Most levels of a recipe; those that ship have 3."""
+
+SHOWN = 200
+"""Characters of a wrong value that a message repeats."""
 
 
 def load_recipe(name_or_file: str, settings: Iterable[str] = ()) -> Recipe:
@@ -44,9 +58,14 @@ def load_recipe(name_or_file: str, settings: Iterable[str] = ()) -> Recipe:
 def parse_recipe(values: Any, what: str) -> Recipe:
     """Check plain values against the model; `what` heads the error."""
     try:
-        return Recipe.model_validate(values)
+        recipe = Recipe.model_validate(values)
+        # A cache's shapes are filled in later, by looking at its files.
+        arrays = () if recipe.cache else schema_of(recipe).data_arrays
     except ValidationError as error:
         raise RecipeInvalid(what, [_problem(detail) for detail in error.errors()]) from None
+    if too_large := list(oversized(arrays)):
+        raise RecipeInvalid(what, [Problem("recipe", "rows that fit in memory", each) for each in too_large])
+    return recipe
 
 
 def recipe_difference(stored: Recipe, asked: Recipe) -> list[Problem]:
@@ -59,15 +78,45 @@ def recipe_difference(stored: Recipe, asked: Recipe) -> list[Problem]:
     ]
 
 
-class _UniqueKeyLoader(yaml.SafeLoader):
-    """Safe YAML in which a key given twice is an error, where YAML would silently take the last."""
+class _PlainLoader(yaml.SafeLoader):
+    """Safe YAML of plain values alone, as recipes need no more.
+
+    Aliases, with which a few lines stand for a thousand million values, and tags, which make other than plain values,
+    are errors. So is a key given twice, where YAML would silently take the last, and a number that no field can hold.
+    """
+
+    def __init__(self, stream: str | bytes) -> None:
+        super().__init__(stream)
+        self._enclosing: list[yaml.Node | None] = []
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        event = self.peek_event()  # type: ignore[no-untyped-call]
+        if isinstance(event, yaml.AliasEvent) or getattr(event, "tag", None) is not None:
+            problem = "recipes have neither aliases (*name) nor tags (!name)"
+            raise yaml.composer.ComposerError(None, None, problem, event.start_mark)
+        if len(self._enclosing) > DEEPEST:
+            raise yaml.composer.ComposerError(None, None, f"more than {DEEPEST} levels", event.start_mark)
+        self._enclosing.append(parent)
+        node: yaml.Node | None = super().compose_node(parent, index)
+        self._enclosing.pop()
+        return node
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        twice = [key for key in keys if keys.count(key) > 1]
+        counts = Counter(key for key in keys if isinstance(key, Hashable))
+        twice = [key for key, count in counts.items() if count > 1]
         if twice:
             raise yaml.constructor.ConstructorError(None, None, f"key {twice[0]!r} is given twice", node.start_mark)
         return super().construct_mapping(node, deep)
+
+    def construct_yaml_int(self, node: yaml.ScalarNode) -> int:
+        value: int = super().construct_yaml_int(node)
+        if abs(value) > LARGEST_NUMBER:
+            raise yaml.constructor.ConstructorError(None, None, "a number of more than 64 bits", node.start_mark)
+        return value
+
+
+_PlainLoader.add_constructor("tag:yaml.org,2002:int", _PlainLoader.construct_yaml_int)
 
 
 def _read_yaml(name_or_file: str) -> dict[str, Any]:
@@ -75,7 +124,8 @@ def _read_yaml(name_or_file: str) -> dict[str, Any]:
     if name_or_file in BUILT_IN:
         data = files("shapestore.schemas.recipes").joinpath(f"{name_or_file}.yaml").read_bytes()
     elif path.is_file():
-        data = path.read_bytes()
+        with path.open("rb") as file:
+            data = file.read(MAX_RECIPE_BYTES + 1)
     else:
         expected = f"a YAML file or one of {', '.join(BUILT_IN)}"
         raise RecipeInvalid("recipe", [Problem("recipe", expected, name_or_file, _nearest(name_or_file, BUILT_IN))])
@@ -89,9 +139,12 @@ def _read_yaml(name_or_file: str) -> dict[str, Any]:
 
 def _parse(data: str | bytes, what: str, place: str) -> Any:
     """The value of a YAML text."""
+    if len(data) > MAX_RECIPE_BYTES:
+        raise RecipeInvalid(what, [Problem(place, f"at most {MAX_RECIPE_BYTES:,} bytes", "more")])
     try:
-        return yaml.load(data, _UniqueKeyLoader)  # noqa: S506
-    except (yaml.YAMLError, UnicodeError) as error:
+        return yaml.load(data, _PlainLoader)  # noqa: S506
+    # What looks like a number or a date and is none is no error of YAML.
+    except (yaml.YAMLError, ValueError, OverflowError) as error:
         raise RecipeInvalid(what, [Problem(place, "YAML in UTF-8", " ".join(str(error).split()))]) from None
 
 
@@ -120,7 +173,12 @@ def _problem(detail: ErrorDetails) -> Problem:
         return Problem(place, "a known key", "an unknown one", _nearest(str(key), known))
     message = detail["msg"].removeprefix("Value error, ")
     given = detail["input"]
-    return Problem(place, message[0].lower() + message[1:], "a section" if isinstance(given, dict) else repr(given))
+    return Problem(place, message[0].lower() + message[1:], "a section" if isinstance(given, dict) else _shown(given))
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."
 
 
 def _model_at(model: type[BaseModel], path: Iterable[str]) -> type[BaseModel] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import Any, Self
@@ -113,8 +114,8 @@ class StoreSchema(Strict):
     @model_validator(mode="after")
     def _names_are_unique(self) -> Self:
         """No two arrays have the same name."""
-        names = [spec.name for spec in self.arrays]
-        twice = sorted({name for name in names if names.count(name) > 1})
+        counts = Counter(spec.name for spec in self.arrays)
+        twice = sorted(name for name, count in counts.items() if count > 1)
         if twice:
             raise ValueError(f"declared twice: {', '.join(twice)}")
         return self

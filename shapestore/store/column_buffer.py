@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from shapestore.errors import StoreDamaged
 from shapestore.store.columns import Column
+from shapestore.store.index_chunk import read_chunk
 
 Values = NDArray[Any]
 
@@ -19,12 +20,14 @@ class ColumnBuffer:
     """Chunks of index arrays between two commits.
 
     Only touched chunks and the last chunk of each array stay in memory, so an append costs the same in a small and in a
-    large store.
+    large store. A chunk that is read is compared with its committed digest: what was damaged, or is older than the
+    commit, would else get the digest of a new one.
     """
 
-    def __init__(self, store: Path, lengths: Mapping[str, int]) -> None:
+    def __init__(self, store: Path, lengths: Mapping[str, int], digests: Mapping[str, Sequence[str]]) -> None:
         self._store = store
         self._lengths = dict(lengths)
+        self._digests = digests
         self._committed: dict[tuple[str, int], Values] = {}
         self._pending: dict[tuple[str, int], tuple[Column, Values]] = {}
 
@@ -66,9 +69,10 @@ class ColumnBuffer:
         for (_, chunk), (column, values) in sorted(self._pending.items(), key=lambda item: item[0]):
             yield column, chunk, values
 
-    def settle(self, lengths: Mapping[str, int]) -> None:
+    def settle(self, lengths: Mapping[str, int], digests: Mapping[str, Sequence[str]]) -> None:
         """Take what was pending as committed, and forget all but the last chunk of each array."""
         self._lengths = dict(lengths)
+        self._digests = digests
         self._committed = {
             (path, chunk): values[: lengths[path] - chunk * column.chunk_rows]
             for (path, chunk), (column, values) in self._pending.items()
@@ -86,10 +90,11 @@ class ColumnBuffer:
             return column.empty(0)
         if key not in self._committed:
             file = self._store / column.chunk_path(chunk)
+            digests = self._digests.get(column.path)
             try:
-                self._committed[key] = column.decode(file.read_bytes(), rows)
-            except (OSError, ValueError) as error:
+                self._committed[key] = read_chunk(file, column, rows, digests[chunk] if digests else None)
+            except ValueError as error:
                 raise StoreDamaged(
-                    f"{file} is lost or damaged ({error}). Run: shapestore validate {self._store}"
+                    f"{file} is lost or damaged: {error}. Mend it with: shapestore repair {self._store}"
                 ) from None
         return self._committed[key]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, field
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,11 @@ from numcodecs import VLenUTF8
 from numpy.typing import NDArray
 
 from shapestore.schemas.array import DType
+from shapestore.store.log import require_log
 from shapestore.store.rowcodec import CHECKSUM_BYTES, crc32c
+
+MAX_STRINGS_BYTES = 2**30
+"""Most bytes of a chunk of strings: 16 KiB for each of 65 536 rows, as much as a long traceback."""
 
 _STRINGS = VLenUTF8()
 _STRING_HEADER_BYTES = 4
@@ -47,6 +52,15 @@ class Column:
         """The little-endian numpy type; object for strings."""
         return np.dtype(object) if self.dtype == "string" else np.dtype(self.dtype).newbyteorder("<")
 
+    @property
+    def most_bytes(self) -> int:
+        """Most bytes of the file of one chunk."""
+        return MAX_STRINGS_BYTES if self.dtype == "string" else self.chunk_rows * self._value_bytes + CHECKSUM_BYTES
+
+    @property
+    def _value_bytes(self) -> int:
+        return prod(self.shape) * self.numpy_dtype.itemsize
+
     def empty(self, rows: int) -> NDArray[Any]:
         """`rows` values of fill."""
         values: NDArray[Any] = np.full((rows, *self.shape), self.fill, self.numpy_dtype)
@@ -69,16 +83,42 @@ class Column:
         Raises
         ------
         ValueError
-            The bytes are not those of a chunk of this array.
+            The bytes are not those of a chunk of this array, or no values that it may have.
         """
         body, checksum = data[:-CHECKSUM_BYTES], data[-CHECKSUM_BYTES:]
         if crc32c(body) != int.from_bytes(checksum, "little"):
             raise ValueError("it does not match its checksum")
         strings = self.dtype == "string"
-        values: NDArray[Any] = _STRINGS.decode(body) if strings else np.frombuffer(body, self.numpy_dtype)
-        if values.size != np.prod((self.chunk_rows, *self.shape)):
+        # Compared before anything is decoded: four bytes may declare 2^32 strings.
+        declared = int.from_bytes(body[:_STRING_HEADER_BYTES], "little") if strings else len(body)
+        if declared != self.chunk_rows * (1 if strings else self._value_bytes):
             raise ValueError("it does not have the size of a chunk")
-        return values.reshape(self.chunk_rows, *self.shape)[:rows]
+        values: NDArray[Any] = _STRINGS.decode(body) if strings else np.frombuffer(body, self.numpy_dtype)
+        values = values.reshape(self.chunk_rows, *self.shape)[:rows]
+        self._require_meaning(values)
+        return values
+
+    def _require_meaning(self, values: NDArray[Any]) -> None:
+        """What no checksum says: that every code but -1 has a name, and that a log can be read."""
+        names = self.attributes.get("categories")
+        if names is not None and not ((values >= -1) & (values < len(names))).all():
+            raise ValueError(f"it has codes {values.min()} to {values.max()}, of which {len(names)} have a name")
+        require_log(self.path, values)
+
+    def decode_prefix(self, data: bytes, rows: int) -> NDArray[Any]:
+        """The first `rows` values of a chunk of which the rest, and so the checksum, may be damaged.
+
+        Raises
+        ------
+        ValueError
+            They are not there, or are no values of this array.
+        """
+        if self.dtype == "string":
+            whole = rows.to_bytes(_STRING_HEADER_BYTES, "little") + data[_STRING_HEADER_BYTES:]
+            values: NDArray[Any] = _STRINGS.decode(whole)
+        else:
+            values = np.frombuffer(data[: rows * self._value_bytes], self.numpy_dtype)
+        return values.reshape(rows, *self.shape)
 
     def digest(self, values: NDArray[Any]) -> str:
         """Sha256 of committed values of one chunk."""

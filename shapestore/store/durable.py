@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from shapestore.errors import StoreDamaged
+
 
 def sync_file(path: Path) -> None:
     """Wait until the file's content is on disk."""
@@ -24,10 +26,27 @@ def write_synced(path: Path, data: bytes) -> None:
         os.fsync(file.fileno())
 
 
-def move(source: Path, target: Path) -> None:
-    """Rename within one file system, making the target's folder; `sync_folder` makes the new name durable."""
+def move(source: Path, target: Path, top: Path) -> None:
+    """Rename within one file system, making the target's folder; `sync_folder` makes the new name durable.
+
+    Raises
+    ------
+    StoreDamaged
+        The target does not lie below `top`: its name leads out, or a folder on the way to it is a link that does.
+    """
+    require_below(target, top)
     target.parent.mkdir(parents=True, exist_ok=True)
     source.replace(target)
+
+
+def require_below(path: Path, top: Path) -> None:
+    """Raise `StoreDamaged` where the name `path` is not one below `top`, links in the folders above it resolved."""
+    real = Path(os.path.realpath(path.parent)) / path.name
+    if path.name in ("", "..") or Path(os.path.realpath(top)) not in real.parents:
+        raise StoreDamaged(
+            f"{path} leads out of {top}, by its name or by a link. No writer makes such a store: take it from where it "
+            "was made, without links between its folders, and delete what lies beside it."
+        )
 
 
 def sync_folders_up_to(folders: set[Path], top: Path) -> None:

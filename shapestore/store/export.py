@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
@@ -55,7 +56,8 @@ def export_npz(store: Store, out: Path, rows: Rows | None = None, names: Sequenc
     Raises
     ------
     UsageError
-        `out` is not empty, there is no such array, or an id or a split cannot be the name of a file.
+        `out` is not empty, there is no such array, an id or a split cannot be the name of a file, or two shapes would
+        have one.
     RowEmpty
         A row is quarantined.
     StoreDamaged
@@ -115,7 +117,7 @@ def _plain(value: Any) -> NDArray[Any]:
 
 
 def _files(described: Sequence[Mapping[str, NDArray[Any]]]) -> list[str]:
-    """Path of every file below the folder; a store from elsewhere must not write anywhere else."""
+    """Path of every file below the folder, each once; a store from elsewhere must not write anywhere else."""
     files = []
     for values in described:
         split, shape_id = values["split"].item() or WITHOUT_SPLIT, values["shape_id"].item()
@@ -127,6 +129,9 @@ def _files(described: Sequence[Mapping[str, NDArray[Any]]]) -> list[str]:
         if "/" in split:
             raise UsageError(f"split {split!r} cannot be the name of a folder. Export other rows.")
         files.append(f"{split}/{shape_id}.npz")
+    counts = Counter(files)
+    if twice := [file for file in files if counts[file] > 1]:
+        raise UsageError(f"{twice[0]} would have to hold {counts[twice[0]]} shapes. Export other rows.")
     folders = {str(folder) for file in files for folder in PurePosixPath(file).parents}
     if both := sorted(folders.intersection(files)):
         raise UsageError(f"{both[0]} would have to be a file and a folder. Export the shapes to folders of their own.")

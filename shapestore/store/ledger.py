@@ -14,6 +14,7 @@ from shapestore.errors import StoreDamaged
 from shapestore.schemas.base import canonical_json
 from shapestore.store.durable import sync_folder
 from shapestore.store.rowcodec import crc32c
+from shapestore.store.steps import reached
 
 
 def encode_line(value: Any) -> bytes:
@@ -43,8 +44,10 @@ def write_lines(path: Path, values: Iterable[Any]) -> None:
         file.writelines(encode_line(value) for value in values)
         file.flush()
         os.fsync(file.fileno())
+    reached("lines written")
     partial.replace(path)
     sync_folder(path.parent)
+    reached("lines durable")
 
 
 def read_lines(path: Path, remedy: str) -> Iterator[Any]:
@@ -90,7 +93,9 @@ class Ledger:
         assert self._file is not None, "appended outside the with block"  # noqa: S101
         self._file.write(encode_line(value))
         self._file.flush()
+        reached("ledger written")
         os.fsync(self._file.fileno())
+        reached("ledger durable")
 
     def __enter__(self) -> Self:
         self._file = self._path.open("ab")

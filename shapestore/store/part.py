@@ -10,11 +10,13 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from numpy.typing import NDArray
+from pydantic import Field
 
 from shapestore.errors import StoreDamaged
 from shapestore.schemas.array import ArraySpec
@@ -24,14 +26,16 @@ from shapestore.store.durable import move, sync_folder, sync_folders_up_to
 from shapestore.store.entries import RowEntry
 from shapestore.store.layout import shard_path
 from shapestore.store.rowcodec import checksum_holds, fill_row, row_encoder
+from shapestore.store.salvage import Salvaged, salvage
 from shapestore.store.shard import ShardEntry, ShardWriter
-from shapestore.store.shard_map import ShardMap
+from shapestore.store.shard_map import ShardMap, ShardMismatch
+from shapestore.store.steps import reached
 
 
 class Part(Strict):
     """A finished part file: consecutive planned rows, those that failed included."""
 
-    file: str
+    file: str = Field(pattern=r"^\w[\w.-]*$")
     """Name of the file in the work folder; it does not exist where every row failed."""
     entries: tuple[RowEntry, ...]
     """Every row of the part, ascending."""
@@ -57,6 +61,7 @@ class PartWriter:
         for chunk in chunks:
             self._file.write(chunk)
         self.sizes[row] = tuple(len(chunk) for chunk in chunks)
+        reached("row written")
 
     def __enter__(self) -> Self:
         return self
@@ -70,7 +75,9 @@ class PartWriter:
             os.fsync(self._file.fileno())
         self._file.close()
         if kind is None and self.sizes:
+            reached("part written")
             self._pending.replace(self._path)
+            reached("part named")
             sync_folder(self._path.parent)
         else:
             self._pending.unlink()
@@ -90,18 +97,22 @@ class SealTask(Strict):
     """Shards that the group has already, by array: rows that are in no part are taken from them."""
     rows_committed: int = 0
     """Rows of those shards."""
+    empty: tuple[int, ...] = ()
+    """Rows of those shards that hold no data, so that nothing is lost with them."""
 
 
 def seal(store: Path, work: Path, schema: StoreSchema, rows_per_shard: int, task: SealTask) -> dict[str, ShardEntry]:
     """Write the shards of one row group.
 
     New groups go straight to their place in the store, where no reader sees them before the commit. Shards that replace
-    committed ones are left in `sealed_path`, for the commit to put in place.
+    committed ones are left in `sealed_path`, for the commit to put in place. Of committed shards only what is needed is
+    read, and of damaged ones only what can be proven.
 
     Raises
     ------
     StoreDamaged
-        A part or a committed shard is damaged.
+        A part is damaged, and has been deleted so that its rows are computed once more; or a row of a committed shard
+        that is in no part.
     """
     folder = work / "sealing"
     folder.mkdir(parents=True, exist_ok=True)
@@ -114,14 +125,17 @@ def seal(store: Path, work: Path, schema: StoreSchema, rows_per_shard: int, task
     finally:
         for writer in writers:
             writer.close()
+    reached("shards written")
     folders = set()
     for spec in specs:
         final = store / shard_path(spec.name, task.group, len(spec.shape))
         if task.committed:
             final = sealed_path(work, task.group, spec.name)
-        move(pending[spec.name], final)
+        move(pending[spec.name], final, work if task.committed else store)
         folders.add(final.parent)
+        reached("shard named")
     sync_folders_up_to(folders, work if task.committed else store)
+    reached("shards durable")
     return entries
 
 
@@ -141,7 +155,7 @@ def _copy_rows(
     """Every row of the group in turn: from its part, else from the committed shard, else empty."""
     specs = schema.data_arrays
     fills = [row_encoder(spec)(fill_row(spec)) for spec in specs]
-    held = [_committed_shard(store, spec, rows_per_shard, task) for spec in specs] if task.committed else []
+    held = [_CommittedShard(store, spec, rows_per_shard, task) for spec in specs]
     sizes = {row: (part.file, each) for part in task.parts for row, each in part.sizes.items()}
     planned = {entry.row for part in task.parts for entry in part.entries}
     with ExitStack() as stack:
@@ -152,16 +166,56 @@ def _copy_rows(
             if row in sizes:
                 name, lengths = sizes[row]
                 chunks = [files[name].read(length) for length in lengths]
+                if not all(map(checksum_holds, chunks)):  # a part that was cut short has no whole chunk here
+                    (work / name).unlink()
+                    raise StoreDamaged(
+                        f"{work / name}, row {row}: damaged on its way into {store}. Run the same command again: it "
+                        "computes the rows of this file once more."
+                    )
             elif slot < task.rows_committed and row not in planned:
                 chunks = [shard.chunk(slot) for shard in held]
-            for spec, writer, chunk in zip(specs, writers, chunks, strict=True):
-                if not checksum_holds(chunk):  # a part that was cut short has no whole chunk here
-                    raise StoreDamaged(
-                        f"{spec.name}, row {row}: damaged on its way into {store}. Run the command again."
-                    )
+            for writer, chunk in zip(writers, chunks, strict=True):
                 writer.append(chunk)
 
 
-def _committed_shard(store: Path, spec: ArraySpec, rows_per_shard: int, task: SealTask) -> ShardMap:
-    path = store / shard_path(spec.name, task.group, len(spec.shape))
-    return ShardMap(path, spec, task.committed[spec.name], task.first_row, task.rows_committed, rows_per_shard)
+class _CommittedShard:
+    """Rows of a committed shard, which is opened only if one is needed."""
+
+    def __init__(self, store: Path, spec: ArraySpec, rows_per_shard: int, task: SealTask) -> None:
+        self._store, self._spec, self._rows_per_shard, self._task = store, spec, rows_per_shard, task
+        self._fill = row_encoder(spec)(fill_row(spec))
+
+    def chunk(self, slot: int) -> bytes | memoryview:
+        """One row with its checksum.
+
+        Raises
+        ------
+        StoreDamaged
+            It is lost.
+        """
+        chunk = self._rows.chunk(slot)
+        if checksum_holds(chunk):
+            return chunk
+        row = self._task.first_row + slot
+        if row in self._task.empty:
+            return self._fill
+        raise StoreDamaged(
+            f"{self._path} is lost or damaged ({self._spec.name}, row {row}). Mend it with: shapestore repair "
+            f"{self._store}",
+            self._spec.name,
+            range(row, row + 1),
+        )
+
+    @cached_property
+    def _path(self) -> Path:
+        return self._store / shard_path(self._spec.name, self._task.group, len(self._spec.shape))
+
+    @cached_property
+    def _rows(self) -> ShardMap | Salvaged:
+        task, entry = self._task, self._task.committed[self._spec.name]
+        place = (task.first_row, task.rows_committed, self._rows_per_shard)
+        try:
+            return ShardMap(self._path, self._spec, entry, *place)
+        except (ShardMismatch, OSError):
+            known = {row - task.first_row: self._fill for row in task.empty}
+            return salvage(self._path, self._spec, entry, *place, known)

@@ -13,8 +13,10 @@ from numpy.typing import NDArray
 
 from shapestore.errors import RowEmpty, StoreChanged, StoreDamaged, UsageError
 from shapestore.schemas.array import ArraySpec
+from shapestore.store.catalogue import LOG_COLUMNS
 from shapestore.store.columns import Column
-from shapestore.store.layout import shard_path, work_folder
+from shapestore.store.layout import ROOT, shard_path, work_folder
+from shapestore.store.regular import read_regular
 from shapestore.store.root import Root, parse_root, read_root
 from shapestore.store.rowcodec import CHECKSUM_BYTES
 from shapestore.store.shard import ShardEntry
@@ -50,15 +52,22 @@ def open_store(path: str | Path, checksums: Checksums = "first") -> Store:
     """
     if checksums not in get_args(Checksums):
         raise UsageError(f"checksums are {', '.join(get_args(Checksums))}, not {checksums!r}.")
-    path = Path(path)
-    root, data = read_root(path)
-    for spec in root.content.data_arrays:
-        if not (path / spec.name / "zarr.json").is_file():
+    store = open_as_is(Path(path), checksums)
+    for spec in store.root.content.data_arrays:
+        if not (store.path / spec.name / ROOT).is_file():
             raise StoreDamaged(
-                f"{path}: the array {spec.name} is missing. Copy the whole store again, or see what is left with: "
-                f"shapestore validate {path}"
+                f"{store.path / spec.name / ROOT}: the array {spec.name} is missing. See all damage with: shapestore "
+                f"validate {path}. Mend it with: shapestore repair {path}"
             )
-    return Store(path, root, data, checksums)
+    return store
+
+
+def open_as_is(path: Path, checksums: Checksums = "first") -> Store:
+    """Open a store whatever has become of its arrays, to look for damage; what is lost raises when it is read.
+
+    Raises as `open_store`, but not for a missing array.
+    """
+    return Store(path, *read_root(path), checksums)
 
 
 class Store:
@@ -74,7 +83,7 @@ class Store:
         self._data = data
         self._checksums: Checksums = checksums
         self._columns: dict[str, NDArray[Any]] = {}
-        self._shards = ShardCache(self._open_shard)
+        self._shards = ShardCache()
         self._declared = {column.path: column for column, _ in root.lengths()}
         self._all_valid = root.valid == root.rows
 
@@ -228,7 +237,7 @@ class Store:
     def shard(self, array: str, group: int) -> ShardMap:
         """The mapped shard of one row group, checked for identity, not row by row."""
         try:
-            return self._shards.get(array, group)
+            return self._shards.get(array, group, self._open_shard)
         except ShardMismatch as error:
             raise self._explained(error, array, group) from None
 
@@ -329,7 +338,7 @@ class Store:
     def _gather_mapped(self, spec: ArraySpec, rows: NDArray[np.int64], out: NDArray[Any]) -> None:
         """Copy from maps to buffer, a block of rows at a time: a batch may touch more shards than can be mapped."""
         size = out.nbytes // len(rows)
-        block = self._shards.limit
+        block = self._shards.block
         targets = out.ctypes.data + size * np.arange(len(rows), dtype=np.intp)
         for start in range(0, len(rows), block):
             self._copy_block(spec, rows[start : start + block], targets[start : start + block], size)
@@ -343,7 +352,8 @@ class Store:
             while not (files := addresses[groups]).all():  # mapping one may take the place of another
                 for group in np.unique(groups[files == 0]).tolist():
                     self.shard(spec.name, group)
-            held = list(self._shards.maps.values())  # another thread may give up maps while we copy from them
+            # Another thread may give up these maps while we copy from them.
+            held = [self._shards.maps[spec.name, group] for group in set(groups.tolist())]
         if self._checksums != "off":
             for group, slot in zip(groups.tolist(), slots.tolist(), strict=True):
                 self._check(self.shard(spec.name, group), slot, spec.name, group)
@@ -362,8 +372,11 @@ class Store:
 
     def _open_shard(self, array: str, group: int, known: Memory | None) -> ShardMap:
         spec = self.root.content.by_name[array]
+        path = self.path / shard_path(array, group, len(spec.shape))
+        if not path.is_file() and path.exists():  # opening a pipe might never end
+            raise ShardMismatch(f"{path}: is no regular file")
         return ShardMap(
-            self.path / shard_path(array, group, len(spec.shape)),
+            path,
             spec,
             self._entry(array, group),
             group * self.root.rows_per_shard,
@@ -381,19 +394,23 @@ class Store:
     def _read_column(self, column: Column) -> NDArray[Any]:
         length = self.root.column_lengths[column.path]
         expected = self.root.chunks.get(column.path)
-        values = column.empty(length)
+        parts = []
         for chunk in range(-(-length // column.chunk_rows)):
-            start = chunk * column.chunk_rows
+            rows = min(column.chunk_rows, length - chunk * column.chunk_rows)
             file = self.path / column.chunk_path(chunk)
             try:
-                part = column.decode(file.read_bytes(), min(column.chunk_rows, length - start))
+                part = column.decode(read_regular(file, column.most_bytes), rows)
                 if expected is not None and column.digest(part) != expected[chunk]:
                     raise ValueError("it is not the one that was committed")
             except (OSError, ValueError) as error:
                 self._raise_if_changed()
                 reason = error.strerror if isinstance(error, OSError) else error
                 raise StoreDamaged(f"{file} is lost or damaged: {reason}. {self._remedy}") from None
-            values[start : start + len(part)] = part
+            parts.append(part)
+        # Joined when all are there: memory is taken for files, not for the length that a root declares.
+        values = np.concatenate([column.empty(0), *parts])
+        if expected is None and column not in LOG_COLUMNS:
+            self._raise_if_written_over()
         return values
 
     def _explained(self, error: ShardMismatch | RowDamaged, array: str, group: int) -> StoreChanged | StoreDamaged:
@@ -408,20 +425,38 @@ class Store:
         if isinstance(error, RowDamaged):
             rows = range(first + error.slot, first + error.slot + 1)
             where = f"{array}, row {rows[0]}"
-        return StoreDamaged(f"{error} ({where}). {self._remedy}", array, rows)
+        return StoreDamaged(f"{error} ({where})", array, rows, self._remedy)
+
+    def _raise_if_written_over(self) -> None:
+        """Raise where provenance may be that of a later commit: it has no digests that would tell.
+
+        It is of this commit if no row was written since but new ones: then the shards and the quarantine, which have
+        digests, are still the same.
+        """
+        self._raise_if_changing()
+        if (self.path / ROOT).read_bytes() == self._data:
+            return
+        for name in ("integrity/sha256", "quarantine/row", "quarantine/source_sha256", "quarantine/message"):
+            self._read_column(self._declared[name])
 
     def _raise_if_changed(self) -> None:
+        self._raise_if_changing()
+        if read_root(self.path)[1] != self._data:
+            raise StoreChanged(f"{self.path} was changed by a writer since it was opened. Open it again.")
+
+    def _raise_if_changing(self) -> None:
         if (work_folder(self.path) / REDO).exists():
             raise StoreChanged(
                 f"{self.path} is being changed by a writer, or was when that was killed. Open it again in a moment; if "
                 "that does not help, run the command that was writing once more."
             )
-        if read_root(self.path)[1] != self._data:
-            raise StoreChanged(f"{self.path} was changed by a writer since it was opened. Open it again.")
 
     @property
     def _remedy(self) -> str:
-        return f"See all damage with: shapestore validate {self.path}. Bring the file back from a copy, or ingest anew."
+        return (
+            f"See all damage with: shapestore validate {self.path}. Mend it with: shapestore repair {self.path}, or "
+            "bring the file back from a copy."
+        )
 
     def _empty(self, row: int) -> RowEmpty:
         for item in self.quarantine():

@@ -24,6 +24,8 @@ from shapestore.store.catalogue import (
 )
 from shapestore.store.columns import Column, coded
 from shapestore.store.layout import FORMAT, INTEGRITY, PROVENANCE, QUARANTINE, ROOT, work_folder
+from shapestore.store.regular import read_regular
+from shapestore.store.root_rules import contradictions
 from shapestore.store.rowcodec import ZSTD_LEVEL
 
 KEY = "shapestore"
@@ -35,6 +37,9 @@ CONVENTION = {
     "description": "One row a shape: typed arrays for learning on 3D shapes, with integrity, quarantine and provenance",
 }
 """How the key is declared as a Zarr convention; its JSON schema is `shapestore/store/convention.json`."""
+
+MAX_ROOT_BYTES = 32 * 2**20
+"""Most bytes of a root: that of a thousand million rows has 24 MiB, and parsed it takes some 20 times its size."""
 
 
 class Root(Strict):
@@ -143,9 +148,11 @@ def read_root(path: Path) -> tuple[Root, bytes]:
     """
     file = path / ROOT
     try:
-        data = file.read_bytes()
+        data = read_regular(file, MAX_ROOT_BYTES)
     except (FileNotFoundError, NotADirectoryError):
         raise NotAStore(_why_no_store(path)) from None
+    except ValueError as error:
+        raise StoreDamaged(f"{file} is no root of a store: {error}.") from None
     return parse_root(data, path), data
 
 
@@ -161,7 +168,7 @@ def parse_root(data: bytes, path: Path) -> Root:
         number = own["format"]
         signed = own.pop("sha256", None)
         content = digest(document)
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         raise StoreDamaged(f"{file} is damaged: it is not the JSON that a writer made. {remedy}") from None
     if not isinstance(number, int) or number > FORMAT:
         raise NewerFormat(
@@ -170,9 +177,12 @@ def parse_root(data: bytes, path: Path) -> Root:
     if signed != content:
         raise StoreDamaged(f"{file} is damaged: its content does not match its sha256. {remedy}")
     try:
-        return Root.model_validate(own)
+        root = Root.model_validate(own)
     except ValidationError as error:
         raise StoreDamaged(f"{file} is damaged: {error.errors()[0]['msg']}. {remedy}") from None
+    if wrong := next(contradictions(root), None):
+        raise StoreDamaged(f"{file} is damaged: {wrong}. {remedy}")
+    return root
 
 
 def _refuse_constant(name: str) -> None:

@@ -18,6 +18,8 @@ from shapestore.schemas.array import ArraySpec
 CHECKSUM_BYTES = 4
 ZSTD_LEVEL = 3
 
+_ZSTD_MAGIC = (0xFD2FB528).to_bytes(4, "little")
+
 
 def crc32c(data: Any) -> int:
     """Crc32c (Castagnoli) of a contiguous buffer."""
@@ -49,20 +51,36 @@ def checksum_holds(chunk: Any) -> bool:
 
 
 def unpack_row(spec: ArraySpec, chunk: Any) -> NDArray[Any]:
-    """Decode an inner chunk of a packed array, checksum left out.
+    """Decode an inner chunk of a packed array into a read-only row, its checksum unread.
 
     Raises
     ------
     ValueError
         The bytes are no zstd frame of a row of this array.
     """
+    frame = bytes(memoryview(chunk)[:-CHECKSUM_BYTES])
+    # Compared before any memory is taken: a few bytes may declare as much as there is.
+    if _content_size(frame) != spec.row_bytes:
+        raise ValueError(f"it declares other than the {spec.row_bytes} bytes of a row")
+    row = np.empty(spec.shape, spec.numpy_dtype)
     try:
-        body = zstd.decompress(bytes(memoryview(chunk)[:-CHECKSUM_BYTES]))
+        zstd.decompress(frame, row)
     except RuntimeError as error:
         raise ValueError(str(error)) from None
-    if len(body) != spec.row_bytes:
-        raise ValueError(f"{len(body)} bytes where a row has {spec.row_bytes}")
-    return np.frombuffer(body, spec.numpy_dtype).reshape(spec.shape)
+    row.flags.writeable = False
+    return row
+
+
+def _content_size(frame: bytes) -> int:
+    """Uncompressed size that a zstd frame declares in its header (RFC 8878, 3.1.1.1); -1 where it declares none."""
+    flags = frame[len(_ZSTD_MAGIC)] if frame.startswith(_ZSTD_MAGIC) and len(frame) > len(_ZSTD_MAGIC) else 0
+    single_segment = bool(flags & 0x20)
+    width = (int(single_segment), 2, 4, 8)[flags >> 6]
+    start = len(_ZSTD_MAGIC) + 1 + (not single_segment) + (0, 1, 2, 4)[flags & 0x03]
+    field = frame[start : start + width]
+    if not width or len(field) < width:
+        return -1
+    return int.from_bytes(field, "little") + (256 if width == 2 else 0)
 
 
 def fill_row(spec: ArraySpec) -> NDArray[Any]:

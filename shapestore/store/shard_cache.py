@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import resource
 from collections import OrderedDict
 from collections.abc import Callable
 from threading import RLock
+from weakref import WeakSet
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +16,12 @@ from shapestore.store.shard_map import Memory, ShardMap
 
 Key = tuple[str, int]
 """Array name and row group."""
+
+OpenShard = Callable[[str, int, Memory | None], ShardMap]
+"""Maps the shard of one array and row group."""
+
+COPIES_AT_ONCE = 8
+"""Threads that may copy at the same moment: maps that another gave up stay open until they are done with them."""
 
 
 def most_maps() -> int:
@@ -26,10 +34,12 @@ class ShardCache:
     """Mapped shards by array and row group, the least recently mapped given up first.
 
     A child process made by fork goes on with its parent's maps, which are private copy-on-write in both.
+
+    The cache does not know the store that it belongs to: in a cycle of references the maps of a store that nobody uses
+    any more, and their open files, would stay until the next garbage collection.
     """
 
-    def __init__(self, open_shard: Callable[[str, int, Memory | None], ShardMap]) -> None:
-        self._open = open_shard
+    def __init__(self) -> None:
         self._known: dict[Key, Memory] = {}
         self._addresses: dict[str, NDArray[np.intp]] = {}
         self.limit = most_maps()
@@ -38,19 +48,25 @@ class ShardCache:
         """Shards that are mapped now."""
         self.lock = RLock()
         """Held while maps come and go; whoever copies by address takes the maps and their addresses under it."""
+        _caches.add(self)
 
-    def get(self, array: str, group: int) -> ShardMap:
+    @property
+    def block(self) -> int:
+        """Shards that one thread may copy from at once."""
+        return max(1, self.limit // COPIES_AT_ONCE)
+
+    def get(self, array: str, group: int, open_shard: OpenShard) -> ShardMap:
         """The shard of one array and row group, mapped now if it is not yet."""
         shard = self.maps.get((array, group))
-        return self._map(array, group) if shard is None else shard
+        return self._map(array, group, open_shard) if shard is None else shard
 
-    def _map(self, array: str, group: int) -> ShardMap:
+    def _map(self, array: str, group: int, open_shard: OpenShard) -> ShardMap:
         with self.lock:
             while len(self.maps) >= self.limit:
                 (old_array, old_group), _ = self.maps.popitem(last=False)
                 if old_array in self._addresses:
                     self._addresses[old_array][old_group] = 0
-            shard = self.maps[array, group] = self._open(array, group, self._known.get((array, group)))
+            shard = self.maps[array, group] = open_shard(array, group, self._known.get((array, group)))
             self._known[array, group] = shard.memory
             if array in self._addresses:
                 self._addresses[array][group] = shard.address
@@ -73,3 +89,20 @@ class ShardCache:
         """Give up all maps; views that are still used keep theirs."""
         self.maps.clear()
         self._addresses.clear()
+
+    def forget_other_threads(self) -> None:
+        """In a forked child no other thread goes on: let go of what one held, and of what one had half written."""
+        self.lock = RLock()
+        self._addresses.clear()
+
+
+_caches: WeakSet[ShardCache] = WeakSet()
+"""All caches of this process."""
+
+
+def _forget_other_threads() -> None:
+    for cache in list(_caches):
+        cache.forget_other_threads()
+
+
+os.register_at_fork(after_in_child=_forget_other_threads)

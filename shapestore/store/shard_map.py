@@ -33,9 +33,12 @@ class RowDamaged(ShapestoreError):
     """A row does not match its checksum."""
 
     def __init__(self, message: str, slot: int) -> None:
-        super().__init__(message)
+        super().__init__(message, slot)
         self.slot = slot
         """The row, counted within the shard."""
+
+    def __str__(self) -> str:
+        return str(self.args[0])
 
 
 class ShardMap:

@@ -9,9 +9,10 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from shapestore.store.durable import move, sync_file, sync_folder, sync_folders_up_to, write_synced
+from shapestore.store.durable import move, require_below, sync_file, sync_folder, sync_folders_up_to, write_synced
 from shapestore.store.layout import ROOT, work_folder
 from shapestore.store.ledger import read_lines, write_lines
+from shapestore.store.steps import reached
 
 REDO = "redo"
 STAGING = "staging"
@@ -32,6 +33,7 @@ class Transaction:
         staged = self._staging / f"{len(self._moves):06d}"
         write_synced(staged, data)
         self._moves.append((str(staged.relative_to(self._work)), target))
+        reached("file staged")
 
     def stage_file(self, target: str, staged: Path) -> None:
         """Put an already synced file of the work folder in the place of `target`."""
@@ -49,8 +51,10 @@ class Transaction:
         """
         self.stage(ROOT, root)
         sync_folder(self._staging)
+        reached("all staged")
         if replaces:
             write_lines(self._work / REDO, [{"from": source, "to": target} for source, target in self._moves])
+            reached("redo log written")
         _apply(self._store, self._work, self._moves)
 
 
@@ -65,16 +69,28 @@ def recover(store: Path) -> None:
 
 
 def _apply(store: Path, work: Path, moves: list[tuple[str, str]]) -> None:
-    """Rename what is not yet renamed; names below the root are durable before the root's is made."""
+    """Rename what is not yet renamed; names below the root are durable before the root's is made.
+
+    A redo log may be anybody's who sent a store: all of it is looked at before any of it is done.
+    """
     targets = [store / target for _, target in moves]
+    for (source, _), target in zip(moves, targets, strict=True):
+        require_below(work / source, work)
+        require_below(target, store)
     for (source, _), target in zip(moves[:-1], targets[:-1], strict=True):
         if (work / source).exists():
-            move(work / source, target)
+            move(work / source, target, store)
+            reached("file moved")
     sync_folders_up_to({target.parent for target in targets}, store)
+    reached("files durable")
     if (work / moves[-1][0]).exists():
-        move(work / moves[-1][0], targets[-1])
+        move(work / moves[-1][0], targets[-1], store)
+        reached("root moved")
     sync_file(targets[-1])
     sync_folder(store)
     sync_folder(store.parent)
+    reached("root durable")
     (work / REDO).unlink(missing_ok=True)
+    reached("redo log removed")
     shutil.rmtree(work / STAGING, ignore_errors=True)
+    reached("committed")

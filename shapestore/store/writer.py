@@ -21,8 +21,10 @@ from shapestore.store.columns import Column
 from shapestore.store.durable import sync_folder, write_synced
 from shapestore.store.entries import GroupCommit, RowEntry
 from shapestore.store.layout import INTEGRITY, PROVENANCE, shard_path, work_folder
+from shapestore.store.log import require_log
 from shapestore.store.root import Root, node_bytes, read_root
 from shapestore.store.shard import ShardEntry
+from shapestore.store.steps import reached
 from shapestore.store.transaction import Transaction, recover
 
 CREATING = "creating"
@@ -37,7 +39,7 @@ class StoreWriter:
         self.root = root
         """The last commit."""
         self._members: dict[str, dict[str, Any]] = root.members() if (path / "zarr.json").exists() else {}
-        self._buffer = ColumnBuffer(path, root.column_lengths if self._members else {})
+        self._buffer = ColumnBuffer(path, root.column_lengths if self._members else {}, root.chunks)
         self._commits, self._runs, self._validation = self._read_log()
 
     @classmethod
@@ -45,6 +47,7 @@ class StoreWriter:
         """Open a store for writing, after finishing what a killed writer left half done."""
         recover(path)
         writer = cls(path, read_root(path)[0])
+        (work_folder(path) / CREATING).unlink(missing_ok=True)  # killed right after the commit that made the store
         writer._take_what_is_there()
         return writer
 
@@ -64,8 +67,10 @@ class StoreWriter:
             raise NotAStore(f"{path} exists, but is no shapestore store. Choose another path.")
         write_synced(begun, b"")
         sync_folder(begun.parent)
+        reached("creation begun")
         path.mkdir(parents=True, exist_ok=True)
         sync_folder(path.parent)
+        reached("store folder made")
         content = schema_of(recipe)
         root = Root(
             schema=content,
@@ -77,6 +82,7 @@ class StoreWriter:
         writer = cls(path, root)
         writer.commit(root, [])
         begun.unlink()
+        reached("store created")
         return writer
 
     def column(self, path: str) -> Values:
@@ -90,6 +96,12 @@ class StoreWriter:
         sizes, digests = self._buffer.value(size, group), self._buffer.value(sha256, group)
         names: list[str] = size.attributes["arrays"]
         return {name: ShardEntry(size=int(sizes[i]), sha256=bytes(digests[i]).hex()) for i, name in enumerate(names)}
+
+    def empty_rows(self, group: int) -> tuple[int, ...]:
+        """Committed rows of one row group that hold no data."""
+        first = group * self.root.rows_per_shard
+        valid = self.column("valid")[first : first + self.root.group_rows(group)]
+        return tuple((first + np.flatnonzero(~valid)).tolist())
 
     def with_codes(self, codes: Mapping[str, Iterable[str]]) -> Root:
         """The root with new names appended to its codes, sorted among themselves; to be committed with the rows."""
@@ -223,6 +235,7 @@ class StoreWriter:
             chunk = -(-length // column.chunk_rows)
             while (file := self.path / column.chunk_path(chunk)).exists():
                 file.unlink()
+                reached("chunk removed")
                 chunk += 1
 
     def _put_log(self) -> None:
@@ -268,17 +281,26 @@ class StoreWriter:
                 transaction.stage(f"{path}/zarr.json", node_bytes(metadata))
         transaction.commit(root.to_bytes(), replaces)
         self.root, self._members = root, members
-        self._buffer.settle(root.column_lengths)
+        self._buffer.settle(root.column_lengths, root.chunks)
         self._remove_beyond()
 
     def _read_log(self) -> tuple[int, list[dict[str, Any]], dict[str, Any] | None]:
         """Number of commits, runs so far, and the last validation."""
+        commit, runs, validation = LOG_COLUMNS
+        return (
+            int(self._logged(commit, 0)),
+            json.loads(self._logged(runs, "[]")),
+            json.loads(self._logged(validation, "null")),
+        )
+
+    def _logged(self, column: Column, unknown: Any) -> Any:
+        """A value of the history; `unknown` where there is none, or it is damaged, which must stop no repair."""
         if self._members:
-            commit, *texts = LOG_COLUMNS
-            with suppress(StoreDamaged, ValueError):  # history for people: its loss must not stop a repair
-                runs, validation = (json.loads(self.column(column.path)[0]) for column in texts)
-                return int(self.column(commit.path)[0]), runs, validation
-        return 0, [], None
+            with suppress(StoreDamaged, ValueError):
+                values = self.column(column.path)
+                require_log(column.path, values)
+                return values[0]
+        return unknown
 
 
 def _size(entry: ShardEntry) -> int:

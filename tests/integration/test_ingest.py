@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import signal
@@ -20,7 +19,7 @@ from shapestore.errors import StoppedEarly, UsageError, WorkMismatch
 from shapestore.preprocess import ingest as ingest_module
 from shapestore.preprocess.sources.meshes import Meshes
 from shapestore.store.layout import work_folder
-from tests.integration.conftest import SMALL, Program, environment, tree_digest
+from tests.integration.conftest import SMALL, environment, tree_digest
 
 
 def small(raw: Path, store: Path, **options: object) -> api.IngestResult:
@@ -267,50 +266,3 @@ def test_an_interrupted_run_is_resumed_to_the_same_bytes(raw: Path, tmp_path: Pa
     assert done.returncode == 4
     assert tree_digest(cut) == tree_digest(whole)
     assert not work_folder(cut).exists()
-
-
-PLUGIN = """
-import os
-from shapestore.preprocess.raw import RawCloud
-from shapestore.preprocess.source import Discovery, Source, SourceItem
-import numpy as np
-
-class Deadly(Source):
-    recipe = "points"
-    def inputs(self, root):
-        return frozenset({"cloud"})
-    def discover(self, root, recipe):
-        return Discovery(tuple(SourceItem(f.name, f.name, f.name) for f in root.iterdir()))
-    def read(self, root, item, recipe):
-        if item.path == "deadly":
-            os.abort()
-        points = np.random.default_rng(len(item.path)).normal(size=(300, 3))
-        return RawCloud(points, points)
-"""
-
-
-@pytest.fixture
-def plugin(tmp_path: Path) -> dict[str, str]:
-    """An installed third-party source, one of whose items kills the process that reads it."""
-    site = tmp_path / "site"
-    info = site / "deadly-1.0.dist-info"
-    info.mkdir(parents=True)
-    (site / "deadly.py").write_text(PLUGIN)
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: deadly\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text("[shapestore.sources]\ndeadly = deadly:Deadly\n")
-    return {"PYTHONPATH": str(site)}
-
-
-def test_a_native_crash_costs_only_the_item_that_caused_it(
-    plugin: dict[str, str], program: Program, tmp_path: Path
-) -> None:
-    raw = tmp_path / "raw"
-    raw.mkdir()
-    for name in ("a", "bb", "deadly", "ffff"):
-        (raw / name).touch()
-    store = tmp_path / "plugin.zarr"
-    settings = [part for setting in SMALL for part in ("--set", setting)]
-    done = program("ingest", "deadly", raw, store, *settings, "--workers", 2, "--json", env=plugin, code=4)
-    assert json.loads(done.stdout)["valid"] == 3
-    (item,) = api.open(store).quarantine()
-    assert (item["shape_id"], item["reason"]) == ("deadly", "the worker process died on this item")

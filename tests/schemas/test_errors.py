@@ -7,7 +7,8 @@ import pickle
 import pytest
 
 from shapestore import errors
-from shapestore.errors import InputRefused, Invalid, Problem, Reason, ShapestoreError
+from shapestore.errors import InputRefused, Invalid, Problem, Reason, ShapestoreError, StoreDamaged
+from shapestore.store.shard_map import RowDamaged
 
 
 def kinds(above: type[ShapestoreError] = ShapestoreError) -> list[type[ShapestoreError]]:
@@ -19,6 +20,10 @@ def make(kind: type[ShapestoreError]) -> ShapestoreError:
         return kind("recipe", [Problem("seed", "a number", "a word"), Problem("name", "a text", "3", "Quote it.")])
     if issubclass(kind, InputRefused):
         return kind(Reason.NO_FACES, "the mesh has points only")
+    if kind is RowDamaged:
+        return RowDamaged("row 3 of the shard is damaged", 3)
+    if kind is StoreDamaged:
+        return StoreDamaged("a shard is missing", "pc_xyz", range(8, 16))
     return kind("what, where, what to do")
 
 

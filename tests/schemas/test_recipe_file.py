@@ -160,7 +160,7 @@ def test_a_file_and_its_built_in_twin_are_the_same_recipe(tmp_path: Path) -> Non
 
 @given(count=st.integers(1, 5000), ratio=st.floats(0, 1))
 def test_settings_reach_their_place(count: int, ratio: float) -> None:
-    settings = [f"queries.count={count + 4096}", f"queries.near_ratio={ratio!r}", f"queries.sigma={count}"]
+    settings = [f"queries.count={count + 4096}", f"queries.near_ratio={ratio!r}", f"queries.sigma={1 / count}"]
     recipe = load_recipe("nepa-shapenet", [*settings, "rays=null", "storage.udf_grid=mapped", "name=a=b"])
     assert recipe.queries is not None
     assert (recipe.queries.count, recipe.queries.near_ratio) == (count + 4096, ratio)

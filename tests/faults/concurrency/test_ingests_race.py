@@ -1,0 +1,73 @@
+"""Two ingest commands on one new store: one works, and the store is that of a lone run."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from shapestore.store.layout import work_folder
+from tests.integration.conftest import SMALL, environment, raw_meshes, tree_digest
+
+__all__ = ["raw_meshes"]
+
+PATIENCE = 120.0
+"""Seconds after which a command counts as blocked."""
+
+
+def start(raw: Path, store: Path) -> subprocess.Popen[str]:
+    """Begin to ingest, in a process of its own."""
+    settings = [argument for each in SMALL for argument in ("--set", each)]
+    command = [sys.executable, "-m", "shapestore", "ingest", "meshes", raw, store, "--recipe", "points", *settings]
+    return subprocess.Popen(
+        [*map(str, command), "--workers", "0"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment(),
+    )
+
+
+def outcome(process: subprocess.Popen[str]) -> str:
+    """Which of the ends that are allowed the command came to."""
+    output, errors = process.communicate(timeout=PATIENCE)
+    code, text = process.returncode, " ".join((output + errors).split())
+    if code == 0:
+        return "nothing to do" if "nothing to do" in text else "done"
+    if code == 2 and "is being written to by process" in text:
+        return "locked"
+    if "was changed by another writer just now" in text:
+        return "changed"
+    raise AssertionError(f"exit {code}: {text}")
+
+
+@pytest.fixture(scope="module")
+def alone(raw_meshes: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, str], float]:
+    """Digests of the store of a run that nobody disturbs, and the seconds that it takes."""
+    store = tmp_path_factory.mktemp("alone") / "s.zarr"
+    started = time.monotonic()
+    assert outcome(start(raw_meshes, store)) == "done"
+    return tree_digest(store), time.monotonic() - started
+
+
+@pytest.mark.parametrize("rounds", [2, pytest.param(20, marks=pytest.mark.slow)])
+def test_two_ingests_make_the_store_of_one(
+    raw_meshes: Path,
+    alone: tuple[dict[str, str], float],
+    tmp_path: Path,
+    rounds: int,
+) -> None:
+    """The second begins with the first, or somewhat later, until it begins as the first one ends."""
+    digests, seconds = alone
+    for number in range(rounds):
+        store = tmp_path / f"{number}.zarr"
+        first = start(raw_meshes, store)
+        time.sleep(seconds * number / rounds)
+        second = start(raw_meshes, store)
+        ends = [outcome(first), outcome(second)]
+        assert ends.count("done") == 1, f"round {number}: {ends}"
+        assert not work_folder(store).exists()
+        assert tree_digest(store) == digests

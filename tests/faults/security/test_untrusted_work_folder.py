@@ -1,0 +1,87 @@
+"""The folder beside a store, when somebody sent it along: no writer obeys it where it leads out of the two folders.
+
+docs/security.md says to delete such a folder. Who forgets it loses no file of his own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pytest
+
+from shapestore.store.layout import work_folder
+from shapestore.store.ledger import write_lines
+from shapestore.store.transaction import REDO
+from tests.faults.security.commands import run_commands
+from tests.faults.security.forge import copy_of
+
+MINE = b"mine alone\n"
+
+
+def redo(source: str, target: str) -> Callable[[Path], None]:
+    """A redo log that moves one file, and then the root."""
+
+    def harm(store: Path) -> None:
+        work, outside = work_folder(store), store.parents[1]
+        work.mkdir()
+        (work / "payload").write_bytes(b"theirs\n")
+        (work / "root").write_bytes((store / "zarr.json").read_bytes())
+        write_lines(
+            work / REDO, [{"from": source, "to": target.format(outside=outside)}, {"from": "root", "to": "zarr.json"}]
+        )
+
+    return harm
+
+
+def linked(name: str) -> Callable[[Path], None]:
+    """A file of the work folder that is a link to a file of the user."""
+
+    def harm(store: Path) -> None:
+        work_folder(store).mkdir()
+        (work_folder(store) / name).symlink_to("../../mine")
+
+    return harm
+
+
+def linked_folder(store: Path) -> None:
+    """The work folder is a link to a folder of the user, whose file `lock` is not a lock."""
+    work_folder(store).symlink_to("../folder")
+
+
+def linked_chunks(store: Path) -> None:
+    """A folder in the store is a link to a folder of the user, where a commit would replace files."""
+    chunks = store / "provenance" / "runs" / "c"
+    (chunks / "0").rename(store.parents[1] / "folder" / "0")
+    chunks.rmdir()
+    chunks.symlink_to("../../../../folder")
+
+
+HARM: Mapping[str, Callable[[Path], None]] = {
+    "a redo log that replaces a file elsewhere": redo("payload", "../../mine"),
+    "a redo log that replaces a file by its absolute path": redo("payload", "{outside}/mine"),
+    "a redo log that takes a file away": redo("../../mine", "pc_xyz/theirs"),
+    "a lock that is a link": linked("lock"),
+    "a redo log that is a link": linked("redo.partial"),
+    "a work folder that is a link": linked_folder,
+    "a folder in the store that is a link": linked_chunks,
+}
+
+
+@pytest.mark.parametrize("name", HARM)
+def test_no_writer_touches_a_file_outside(
+    name: str, sound: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mine").write_bytes(MINE)
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "lock").write_bytes(MINE)
+    (tmp_path / "in").mkdir()
+    store = copy_of(sound, tmp_path / "in" / "s.zarr")
+    HARM[name](store)
+    folder = {path.name: path.read_bytes() for path in (tmp_path / "folder").iterdir()}
+    (ended,) = run_commands([["split", str(store), "fold", "--parts", "a=0.5,b=0.5"]])
+    assert ended.code in (1, 2, 3), ended
+    assert "fault of shapestore" not in ended.err
+    assert (tmp_path / "mine").read_bytes() == MINE
+    assert {path.name: path.read_bytes() for path in (tmp_path / "folder").iterdir()} == folder
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["folder", "in", "mine"]
