@@ -18,6 +18,7 @@ from shapestore.store.entries import GroupCommit
 from shapestore.store.layout import shard_path, work_folder
 from shapestore.store.lock import WriterLock
 from shapestore.store.reader import Store, open_store
+from shapestore.store.root import read_root
 from shapestore.store.rowcodec import fill_row, row_encoder
 from shapestore.store.shard import ShardEntry, ShardWriter
 from shapestore.store.steps import reached
@@ -71,7 +72,8 @@ def _all_groups(
     interrupted: Callable[[], bool],
     report: Callable[[int, int], None],
 ) -> dict[int, ShardEntry]:
-    tasks = (((group,), derive_group, (path.absolute(), name, schema, group)) for group in range(count))
+    commit = read_root(path)[0].sha256
+    tasks = (((group,), derive_group, (path.absolute(), commit, name, schema, group)) for group in range(count))
     entries: dict[int, ShardEntry] = {}
     for (group,), entry in run_all(workers, tasks, interrupted):
         entries[group] = entry
@@ -79,9 +81,9 @@ def _all_groups(
     return entries
 
 
-def derive_group(path: Path, name: str, schema: StoreSchema, group: int) -> ShardEntry:
+def derive_group(path: Path, commit: str, name: str, schema: StoreSchema, group: int) -> ShardEntry:
     """Compute and write the shard of one row group; it is no part of the store until the commit."""
-    store = _store(path)
+    store = _store(path, commit)
     spec, derivation = schema.by_name[name], DERIVATIONS[name]
     rows_per_shard = store.root.rows_per_shard
     first = group * rows_per_shard
@@ -115,5 +117,6 @@ def derive_group(path: Path, name: str, schema: StoreSchema, group: int) -> Shar
 
 
 @lru_cache(maxsize=1)
-def _store(path: Path) -> Store:
+def _store(path: Path, commit: str) -> Store:
+    del commit  # another commit is another store
     return open_store(path)

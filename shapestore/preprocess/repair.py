@@ -13,7 +13,7 @@ from shapestore.preprocess.history import describe_run
 from shapestore.preprocess.interrupts import interrupts
 from shapestore.preprocess.job import remove_unfinished
 from shapestore.preprocess.origin import Origin
-from shapestore.preprocess.plan import PLAN, Plan, PlannedItem
+from shapestore.preprocess.plan import Plan, PlannedItem
 from shapestore.preprocess.repair_index import IndexSource, NotToBeHad
 from shapestore.preprocess.repair_run import Done, Mended, RepairRun
 from shapestore.preprocess.repair_shards import mend_shards
@@ -73,7 +73,7 @@ def repair(
     StoreLocked
         Another process writes to the store.
     UsageError
-        An ingest is unfinished: it comes first.
+        A commit is unfinished, in a dry run.
     StoppedEarly
         Interrupted.
     """
@@ -99,18 +99,11 @@ def repair(
 
 
 def _unfinished_repair(run: RepairRun) -> Plan | None:
-    """The plan of an interrupted repair; one that is damaged, or of another store, is dropped.
-
-    Raises
-    ------
-    UsageError
-        An ingest is unfinished.
-    """
-    work = work_folder(run.path)
+    """The plan of an interrupted repair; one that is damaged, or of another store, is dropped."""
     try:
-        plan = Plan.load(work)
+        plan = Plan.load(work_folder(run.path))
     except StoreDamaged as error:
-        _drop_plan(run, str(error))
+        run.drop_plan(str(error))
         return None
     if plan is None:
         return None
@@ -119,19 +112,10 @@ def _unfinished_repair(run: RepairRun) -> Plan | None:
     except StoreDamaged:
         fits = True  # not to be told before it is mended
     if plan.recipe_digest != run.root.recipe_digest or not fits:
-        _drop_plan(run, "it is the plan of another store")
+        run.drop_plan("it is the plan of another store")
         return None
-    if plan.mode != "repair":
-        raise UsageError(f"{run.path} has an unfinished ingest. Finish it first: run the same ingest command again.")
-    return plan
-
-
-def _drop_plan(run: RepairRun, problem: str) -> None:
-    work = work_folder(run.path)
-    if not run.dry:
-        remove_unfinished(work)
-    note = "what was not committed yet is computed once more when the command that was interrupted is run again"
-    run.say(f"../{work.name}/{PLAN}", (), problem, "dropped", note)
+    run.ingest_unfinished = plan.mode != "repair"
+    return None if run.ingest_unfinished else plan
 
 
 def _go_on(run: RepairRun, plan: Plan, whole: bool) -> None:

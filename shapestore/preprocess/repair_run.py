@@ -9,11 +9,13 @@ from typing import Literal
 
 from shapestore.errors import UsageError
 from shapestore.preprocess.compute import Gate
+from shapestore.preprocess.job import remove_unfinished
 from shapestore.preprocess.origin import Origin, find_origin, job_of
-from shapestore.preprocess.plan import Plan
+from shapestore.preprocess.plan import PLAN, Plan
 from shapestore.preprocess.repair_rows import carry_out, spans
 from shapestore.preprocess.workers import Workers
 from shapestore.schemas.base import Strict
+from shapestore.store.layout import work_folder
 from shapestore.store.reader import Store
 from shapestore.store.root import Root, read_root
 
@@ -55,6 +57,8 @@ class RepairRun:
         self.root, self._data = read_root(path)
         self.found: list[Mended] = []
         """What has been done so far."""
+        self.ingest_unfinished = False
+        """Whether a plan of an ingest waits in the work folder, where a repair of rows needs the place."""
         self.committed = False
         """Whether rows were committed, and the run was logged with them."""
 
@@ -76,6 +80,14 @@ class RepairRun:
             if self._accept_loss and self._raw is not None:
                 return Origin(job_of(store, self._raw, gate), {})
             return f"{error}: name the folder that holds the raw files now with --raw"
+
+    def drop_plan(self, problem: str) -> None:
+        """Drop the unfinished plan with all that was done for it and not yet committed."""
+        work = work_folder(self.path)
+        if not self.dry:
+            remove_unfinished(work)
+        note = "what was not committed yet is computed once more when the command that was interrupted is run again"
+        self.say(f"../{work.name}/{PLAN}", (), problem, "dropped", note)
 
     def carry_out(self, plan: Plan, origin: Origin) -> None:
         """Compute and commit the rows of a plan."""

@@ -56,6 +56,8 @@ def mend_shards(run: RepairRun, whole: bool) -> None:
     if run.dry:
         _foretell(run, lost, plan)
         return
+    if run.ingest_unfinished:
+        run.drop_plan("the ingest could not go on over damaged rows")
     before = store.index(SHARD_DIGESTS)
     for shard in lost:
         clear_way(run.path, shard.file)

@@ -12,7 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from shapestore.cli.main import app
-from shapestore.errors import Reason, StoppedEarly, StoreDamaged, UsageError
+from shapestore.errors import Reason, StoppedEarly, StoreDamaged
 from shapestore.preprocess import compute, repair_rows
 from shapestore.preprocess.split_set import write_split
 from shapestore.preprocess.workers import InProcess
@@ -252,14 +252,35 @@ def test_shards_that_are_sealed_to_the_same_bytes_are_put_in_place_after_a_kill(
     assert mend(store) == []
 
 
-def test_an_unfinished_ingest_comes_first(history: History, tmp_path: Path) -> None:
+def test_an_unfinished_ingest_gives_way_to_the_repair_of_rows_and_goes_on_afterwards(
+    history: History, tmp_path: Path
+) -> None:
     store = history.copy(history.unfinished, tmp_path / "s.zarr")
+    plan = work(store) / "plan"
+    assert outcomes(store) == {}
+    assert plan.exists(), "nothing is damaged, so the ingest keeps what it has done"
     flip(store / SHARD, 5)
-    with pytest.raises(UsageError, match="unfinished ingest"):
-        mend(store)
+    assert outcomes(store) == {f"../{work(store).name}/plan": ("dropped", ()), SHARD: ("recomputed", ((0, 0),))}
+    assert not plan.exists()
     ingest(history, store)
-    assert outcomes(store) == {SHARD: ("recomputed", ((0, 0),))}
     assert tree_digest(store) == tree_digest(history.last)
+
+
+def test_a_lost_shard_that_an_unfinished_ingest_has_to_fill_is_no_dead_end(history: History, tmp_path: Path) -> None:
+    grown = History(Path(shutil.copytree(history.folder, tmp_path / "grown")), history.kind)
+    whole, store = history.copy(history.last, tmp_path / "whole.zarr"), history.copy(history.last, tmp_path / "s.zarr")
+    root = open_store(store).root
+    assert root.rows % root.rows_per_shard, "its last row group is to be filled"
+    shutil.copy(grown.raw / f"{grown.kind}02.obj", grown.raw / f"{grown.kind}99.obj")
+    ingest(grown, whole)
+    with pytest.raises(StoppedEarly):
+        ingest(grown, store, stop_after=0)
+    (store / "pc_xyz" / "c" / str(root.row_groups - 1) / "0" / "0").unlink()
+    with pytest.raises(StoreDamaged, match="shapestore repair"):
+        ingest(grown, store)
+    assert {each.done for each in mend(store)} == {"dropped", "recomputed"}
+    ingest(grown, store)
+    assert tree_digest(store) == tree_digest(whole)
 
 
 def test_a_split_set_is_refused_with_what_is_enough(store: Path) -> None:

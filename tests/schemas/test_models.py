@@ -6,6 +6,7 @@ import importlib
 import json
 import pkgutil
 import random
+from functools import cached_property
 from typing import Any
 
 import pytest
@@ -109,3 +110,17 @@ def test_recipe_schema_and_root_survive_json(name: str) -> None:
     assert read == root
     assert read.sha256 == signed
     assert read.to_bytes() == root.to_bytes()
+
+
+def test_a_changed_copy_forgets_what_was_worked_out_of_the_old_fields() -> None:
+    class Square(Strict):
+        side: int
+
+        @cached_property
+        def area(self) -> int:
+            return self.side**2
+
+    square = Square(side=2)
+    assert square.area == 4
+    assert square.model_copy(update={"side": 3}).area == 9
+    assert square.area == 4

@@ -20,10 +20,6 @@ ROWS = (
 )  # fmt: skip
 """Where whatever computes rows may be killed as well."""
 
-# SKIPPED: a derivation replaces `integrity` without a redo log, so that a kill after the first rename of its commit and
-# before the last leaves a store that cannot be read.
-SAFE_IN_DERIVE = tuple(step for step in COMMIT if step not in ("file moved", "files durable", "os.rename"))
-
 CREATION = ("creation begun", "store folder made", "store created")
 
 RESTORATION = ("restored file written", "file restored", "all restored")
