@@ -143,7 +143,7 @@ def chosen(total: int, most: int) -> list[int]:
 
 
 @pytest.mark.parametrize(("call", "error", "stays"), FAULTS, ids=lambda value: str(value))
-@pytest.mark.parametrize("most", [2, pytest.param(12, marks=pytest.mark.slow)], ids=["few", "many"])
+@pytest.mark.parametrize("most", [2, pytest.param(6, marks=pytest.mark.slow)], ids=["few", "many"])
 def test_a_fault_at_any_call_stops_with_a_message_and_a_rerun_ends_at_the_same_bytes(
     scenario: Scenario, ask: Ask, tmp_path: Path, call: str, error: int, stays: bool, most: int
 ) -> None:

@@ -44,7 +44,7 @@ def named(text: str, path: Path) -> None:
         lambda own: (
             own["codes"].update(split=names, category=names),
             own.update(source_kind=text),
-            own["recipe"].update(name=text, description=text),
+            own["recipe"].update(name=text[:1000], description=text[:1000]),
             array_of(own, "pc_xyz").update(long_name=text, comment=text),
         ),
     )

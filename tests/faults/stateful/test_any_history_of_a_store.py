@@ -34,7 +34,7 @@ def _stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
-@pytest.mark.parametrize("examples", [12, pytest.param(400, marks=pytest.mark.slow)], ids=["some", "many"])
+@pytest.mark.parametrize("examples", [12, pytest.param(50, marks=pytest.mark.slow)], ids=["some", "many"])
 def test_a_store_is_what_its_history_says_whatever_it_is(examples: int) -> None:
     run_state_machine_as_test(
         AnyHistory,
