@@ -98,7 +98,7 @@ def test_verify_sources_hashes_every_file(raw: Path, once: Path, monkeypatch: py
 def test_one_more_file_adds_one_row(raw: Path, once: Path, tmp_path: Path) -> None:
     before = api.open(once)
     kept = before.read(before.rows(), ["pc_xyz", "shape_id"])
-    donor = next(raw.rglob("*.obj"))
+    donor = min(raw.rglob("*.obj"))
     shutil.copy(donor, raw / "a_new_one.obj")
     result = small(raw, once)
     assert (result.computed, result.rows) == (1, 14)
@@ -119,7 +119,7 @@ def test_a_relative_store_is_grown_and_mended_like_any_other(
     monkeypatch.chdir(tmp_path)
     store = Path("relative.zarr")
     small(raw, store)
-    shutil.copy(next(raw.rglob("model_normalized.obj")), raw / "another.obj")
+    shutil.copy(min(raw.rglob("model_normalized.obj")), raw / "another.obj")
     assert small(raw, store).computed == 1
     shutil.copy(raw / "another.obj", raw / "empty.obj")
     assert small(raw, store, retry=True).quarantined == 0
@@ -147,7 +147,7 @@ def test_a_scheduler_that_is_not_there_is_said_to_be(
 def test_retry_fills_the_same_row_after_the_plan_is_gone(raw: Path, once: Path) -> None:
     store = api.open(once)
     (failed,) = store.quarantine()
-    shutil.copy(next(raw.rglob("model_normalized.obj")), raw / "empty.obj")
+    shutil.copy(min(raw.rglob("model_normalized.obj")), raw / "empty.obj")
     assert small(raw, once).quarantined == 1, "without --retry it stays in quarantine"
     result = small(raw, once, retry=True)
     assert (result.computed, result.quarantined) == (1, 0)
@@ -193,7 +193,7 @@ def test_a_changed_source_is_refused_unless_rebuilt(raw: Path, once: Path) -> No
 
 
 def test_a_touched_but_equal_source_is_accepted(raw: Path, once: Path) -> None:
-    os.utime(next(raw.rglob("*.obj")), ns=(1, 1))
+    os.utime(min(raw.rglob("*.obj")), ns=(1, 1))
     assert small(raw, once).computed == 0
 
 
@@ -233,7 +233,7 @@ def test_items_added_while_a_run_was_interrupted_follow_the_planned_ones(raw: Pa
     (raw / "broken.obj").write_text("v 0 0 nonsense\n")
     with pytest.raises(StoppedEarly):
         small(raw, store, max_failures="1")
-    shutil.copy(next(raw.rglob("model_normalized.obj")), raw / "000.obj")
+    shutil.copy(min(raw.rglob("model_normalized.obj")), raw / "000.obj")
     result = small(raw, store)
     assert result.rows == 15
     assert api.open(store).row_of("000.obj") == 14

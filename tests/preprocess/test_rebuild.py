@@ -194,7 +194,7 @@ def test_a_quarantined_shape_is_filled_when_its_file_is_mended(store: Path, raw:
     (row,) = again(store, ["empty.obj"], raw=raw, write=True)
     assert (row.outcome, row.written) == ("quarantined", False)
     assert row.failure == row.quarantined
-    shutil.copy(next(raw.rglob("model_normalized.obj")), raw / "empty.obj")
+    shutil.copy(min(raw.rglob("model_normalized.obj")), raw / "empty.obj")
     (row,) = again(store, ["empty.obj"], raw=raw)
     assert (row.outcome, row.failure, row.written) == ("mended", None, False)
     assert list(open_store(store).quarantine()), "nothing is written unless it is asked for"

@@ -89,11 +89,11 @@ def scenario(request: pytest.FixtureRequest, ask: Ask, tmp_path_factory: pytest.
     states = []
     if request.param == "append":
         held = folder / "held"
-        shutil.move(next(raw.glob("*/*")), held)
+        shutil.move(min(raw.glob("*/*")), held)
         assert ask(operation="ingest", raw=raw, store=start)["code"] == 0
         shutil.move(held, raw / "02876657" / "late")
     elif request.param == "retry":
-        mesh = next(raw.rglob("*.obj"))
+        mesh = min(raw.rglob("*.obj"))
         good = mesh.read_bytes()
         mesh.write_bytes(b"")
         assert ask(operation="ingest", raw=raw, store=start)["code"] == 0
