@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 
-from shapestore.preprocess.workers import PINNED
+from shapestore.preprocess.cluster import PINNED
 
 SEED = 20_240_601
 ONE_THREAD = {**PINNED, "IGL_NUM_THREADS": "1"}

@@ -42,8 +42,9 @@ from benchmarks.common import (
     wide_console,
 )
 from demo.raw import write_shapenet
+from shapestore.preprocess.cluster import DaskWorkers
 from shapestore.preprocess.ingest import Request, prepare, run
-from shapestore.preprocess.workers import DaskWorkers, Workers
+from shapestore.preprocess.workers import Workers
 from shapestore.quality.gates import Gates
 
 LARGEST_SHARE = 1.12

@@ -416,7 +416,8 @@ def diff(a: str | Path, b: str | Path) -> Comparison:
 
 
 def _workers(workers: int | None, scheduler: str | None) -> Callable[[], Workers]:
-    from shapestore.preprocess.workers import DaskWorkers, InProcess, sweep_scratch
+    from shapestore.preprocess.cluster import DaskWorkers, sweep_scratch
+    from shapestore.preprocess.workers import InProcess
 
     sweep_scratch()
     if workers == 0 and scheduler is None:

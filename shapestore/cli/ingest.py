@@ -102,7 +102,7 @@ def command(
 
 
 def _show_plan(work: Work, estimate: Estimate, workers: int | None, as_json: bool) -> None:
-    from shapestore.preprocess.workers import available_cores
+    from shapestore.preprocess.cluster import available_cores
 
     start = 0.0 if workers == 0 else START_SECONDS
     used = available_cores() if workers is None else max(workers, 1)

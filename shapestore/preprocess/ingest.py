@@ -36,7 +36,7 @@ from shapestore.store.layout import work_folder
 from shapestore.store.lock import WriterLock
 from shapestore.store.reader import Store, open_store
 from shapestore.store.root import read_root
-from shapestore.store.transaction import REDO, recover
+from shapestore.store.transaction import is_pending, recover
 from shapestore.store.writer import StoreWriter
 
 PROBES = 3
@@ -217,6 +217,8 @@ def _plans(request: Request, writer: StoreWriter, work: Work) -> Iterator[Plan]:
     rows_per_shard, digest, folder = writer.root.rows_per_shard, work.recipe.digest, work_folder(request.store)
     if work.unfinished is not None:
         yield work.unfinished
+        if request.retry or request.rebuild:
+            work = prepare(request)  # which rows are to be computed again is known now
     if work.retried:
         plan = Plan("rebuild" if request.rebuild else "retry", digest, rows_per_shard, work.retried)
         plan.save(folder)
@@ -235,7 +237,7 @@ def _commit(store: Path) -> str | None:
 
 
 def _stored(path: Path) -> Store | None:
-    if (work_folder(path) / REDO).exists():
+    if is_pending(path):
         with WriterLock(path):
             recover(path)
     try:

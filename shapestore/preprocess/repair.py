@@ -24,7 +24,7 @@ from shapestore.store.layout import PROVENANCE, work_folder
 from shapestore.store.lock import WriterLock
 from shapestore.store.restore import restore
 from shapestore.store.root import Root, node_bytes, read_root
-from shapestore.store.transaction import REDO, recover
+from shapestore.store.transaction import is_pending, recover
 from shapestore.store.writer import StoreWriter
 
 
@@ -78,7 +78,7 @@ def repair(
         Interrupted.
     """
     read_root(path)  # a path that is no store must not get a lock folder beside it
-    if dry_run and (work_folder(path) / REDO).exists():
+    if dry_run and is_pending(path):
         raise UsageError(
             f"{path} has a commit that was not finished, and repair begins with that. Run without --dry-run."
         )

@@ -16,7 +16,7 @@ from shapestore.errors import UsageError
 from shapestore.schemas.families import SdfSamples
 from shapestore.schemas.record import ShapeId
 from shapestore.schemas.store_schema import StoreSchema
-from shapestore.store.reader import Rows, Store
+from shapestore.store.reader import RowNumbers, Store
 
 WITHOUT_SPLIT: Final = "all"
 """Folder of the shapes that have no split."""
@@ -30,7 +30,7 @@ _UNIX: Final = 3
 _READABLE: Final = 0o644 << 16
 
 
-def export_npz(store: Store, out: Path, rows: Rows | None = None, names: Sequence[str] | None = None) -> int:
+def export_npz(store: Store, out: Path, rows: RowNumbers | None = None, names: Sequence[str] | None = None) -> int:
     """Write every shape to `<out>/<split>/<shape_id>.npz`, uncompressed; `all` stands for no split.
 
     A file holds the arrays by their names in the store, and the shape's `shape_id`, `split`, `category`, `source`
@@ -44,7 +44,7 @@ def export_npz(store: Store, out: Path, rows: Rows | None = None, names: Sequenc
     out
         New or empty folder.
     rows
-        Rows to export, each once; None: all that hold data.
+        RowNumbers to export, each once; None: all that hold data.
     names
         Arrays to export; None: all.
 

@@ -157,6 +157,18 @@ def test_retry_fills_the_same_row_after_the_plan_is_gone(raw: Path, once: Path) 
     assert api.validate(once, "full", workers=0, waive=["duplicates:*"]).passed
 
 
+def test_retry_finishes_an_interrupted_run_and_then_retries(raw: Path, tmp_path: Path) -> None:
+    store = tmp_path / "store.zarr"
+    (raw / "broken.obj").write_text("v 0 0 nonsense\n")
+    with pytest.raises(StoppedEarly):
+        small(raw, store, max_failures="1")
+    for name in ("broken.obj", "empty.obj"):
+        shutil.copy(min(raw.rglob("model_normalized.obj")), raw / name)
+    result = small(raw, store, retry=True)
+    assert result.quarantined == 0
+    assert not work_folder(store).exists()
+
+
 def test_retry_of_what_still_fails_changes_nothing(raw: Path, once: Path) -> None:
     before = tree_digest(once)
     result = small(raw, once, retry=True)

@@ -19,6 +19,7 @@ from demo.raw import write_hearts, write_modelnet, write_nepa_cache, write_scano
 from shapestore.errors import StoppedEarly, UsageError
 from shapestore.preprocess import rebuild as rebuild_module
 from shapestore.preprocess import rebuilt as rebuilt_module
+from shapestore.preprocess.cluster import DaskWorkers
 from shapestore.preprocess.compute import compute_row, no_gate
 from shapestore.preprocess.derive import derive
 from shapestore.preprocess.ingest import Request, prepare, run
@@ -28,7 +29,7 @@ from shapestore.preprocess.rebuilt import RebuiltRow, array_changes
 from shapestore.preprocess.source import Discovery, SourceItem
 from shapestore.preprocess.sources.meshes import Meshes
 from shapestore.preprocess.split_set import write_split
-from shapestore.preprocess.workers import DaskWorkers, InProcess, Workers
+from shapestore.preprocess.workers import InProcess, Workers
 from shapestore.schemas.recipe import Recipe
 from shapestore.store.layout import work_folder
 from shapestore.store.reader import open_store

@@ -344,7 +344,7 @@ def test_bounds_hold_numbers_and_nothing_to_measure_breaks_none() -> None:
 
 
 def test_level_metadata_starts_no_workers_and_runs_no_check(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("shapestore.preprocess.workers.DaskWorkers.__enter__", pytest.fail)
+    monkeypatch.setattr("shapestore.preprocess.cluster.DaskWorkers.__enter__", pytest.fail)
     result = api.validate(store, "metadata")
     assert result.checked == 0
     assert [check.name for check in result.checks if not check.skipped] == ["structure"]

@@ -11,6 +11,7 @@ import pytest
 
 from shapestore.store.layout import ROOT, work_folder
 from shapestore.store.lock import WriterLock
+from shapestore.store.transaction import REDO
 from shapestore.store.writer import StoreWriter
 from tests.store.conftest import build, new_writer, write_rows
 
@@ -94,7 +95,7 @@ def test_what_replaces_is_in_the_redo_log_before_anything_is_replaced(tmp_path: 
         events.clear()
         fill_tail(path)
     renames = [(i, e.path) for i, e in enumerate(events) if e.kind == "rename"]
-    redo = next(i for i, name in renames if name == work_folder(path) / "redo")
+    redo = max(i for i, name in renames if name in [work_folder(path) / log for log in REDO])
     replaced = [i for i, name in renames if name in committed]
     assert replaced
     assert min(replaced) > redo

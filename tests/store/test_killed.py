@@ -8,16 +8,17 @@ import signal
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 import shapestore
-from shapestore.errors import NotAStore, StoreChanged
+from shapestore.errors import NotAStore, StoreChanged, StoreDamaged
 from shapestore.schemas.recipe_file import load_recipe
 from shapestore.store.layout import ROOT, work_folder
 from shapestore.store.lock import WriterLock
-from shapestore.store.transaction import REDO, STAGING, Transaction, recover
+from shapestore.store.transaction import REDO, STAGING, Transaction, is_pending, recover
 from shapestore.store.writer import StoreWriter
 from tests.store.conftest import build, new_writer, row_arrays, tree, write_rows
 
@@ -159,7 +160,7 @@ def test_a_killed_commit_is_finished_or_made_again(
         assert tree(path) == tree(after), f"killed at step {step}"
         shutil.rmtree(work_folder(path) / "sealing", ignore_errors=True)
         assert not (work_folder(path) / STAGING).exists()
-        assert not (work_folder(path) / REDO).exists()
+        assert not is_pending(path)
 
 
 @pytest.mark.parametrize("most", [4, pytest.param(1000, marks=pytest.mark.slow)], ids=["some", "every"])
@@ -249,13 +250,13 @@ def test_a_change_is_either_dropped_or_finished(tmp_path: Path) -> None:
     for step in range(total):
         path = copy_of(base, tmp_path / "run")
         assert not run(small_change, path, step)
-        committed = (work_folder(path) / REDO).exists()
+        committed = is_pending(path)
         assert committed or tree(path) in (old, new)
         for kill_again in range(2):
             run(recover, path, kill_again)
         recover(path)
         assert tree(path) == (new if committed or tree(path) == new else old)
-        assert not (work_folder(path) / REDO).exists()
+        assert not is_pending(path)
         assert not (work_folder(path) / STAGING).exists()
         found.append(tree(path) == new)
     assert found == sorted(found), "once it is committed it stays so"
@@ -274,3 +275,39 @@ def test_recovering_nothing_changes_nothing(tmp_path: Path) -> None:
 def test_a_new_store_is_empty_and_open(tmp_path: Path) -> None:
     new_writer(tmp_path / "s.zarr")
     assert seen(tmp_path / "s.zarr") == {}
+
+
+@pytest.mark.parametrize("harm", [b"", None, "flip", "cut"], ids=["emptied", "deleted", "flipped", "cut at a line"])
+@pytest.mark.parametrize("hit", [REDO[:1], REDO[1:], REDO], ids=["the copy", "the log", "both"])
+def test_a_damaged_redo_log_is_read_from_its_copy(tmp_path: Path, harm: Any, hit: tuple[str, ...]) -> None:
+    base = tmp_path / "s.zarr"
+    (base / "array" / "c").mkdir(parents=True)
+    (base / ROOT).write_bytes(b"old root")
+    (tmp_path / "run").mkdir()
+    total = steps_of(small_change, base, tmp_path / "run")
+    new = tree(tmp_path / "run" / "s.zarr")
+    for step in range(total):
+        path = copy_of(base, tmp_path / "run")
+        run(small_change, path, step)
+        if half(path):
+            break
+    for name in hit:
+        log = work_folder(path) / name
+        data = log.read_bytes()
+        if harm is None:
+            log.unlink()
+        else:
+            log.write_bytes({"flip": data[:9] + b"?" + data[10:], "cut": data[: data.index(b"\n") + 1]}.get(harm, harm))
+    assert is_pending(path) or hit == REDO
+    if hit == REDO and harm is not None:
+        with pytest.raises(StoreDamaged, match="from a copy"):
+            recover(path)
+    elif hit != REDO:
+        recover(path)
+        assert tree(path) == new
+        assert not work_folder(path).exists() or not is_pending(path)
+
+
+def half(path: Path) -> bool:
+    """Whether some files of the change are in place, and the root is not."""
+    return (path / "array" / "c" / "0").exists() and (path / ROOT).read_bytes() == b"old root"

@@ -68,7 +68,7 @@ def test_pickle_carries_no_map_and_no_rows(built: Built) -> None:
     used = pickle.dumps(store)
     assert len(used) == len(fresh)
     again = pickle.loads(used)
-    assert len(again._shards) == 0
+    assert len(again._rows.shards) == 0
     assert everything(again) == digest
     assert again.root == store.root
 

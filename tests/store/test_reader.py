@@ -94,10 +94,10 @@ def test_views_outlive_the_store(built: Built) -> None:
 def test_opening_maps_nothing(built: Built) -> None:
     store = shapestore.open(built.path)
     store.rows()
-    assert str(built.path) not in Path("/proc/self/maps").read_text() or len(store._shards) == 0
-    assert len(store._shards) == 0
+    assert str(built.path) not in Path("/proc/self/maps").read_text() or len(store._rows.shards) == 0
+    assert len(store._rows.shards) == 0
     store["pc_xyz"][0]
-    assert len(store._shards) == 1
+    assert len(store._rows.shards) == 1
 
 
 @settings(max_examples=60, deadline=None)
@@ -234,8 +234,8 @@ def test_what_is_copied_from_stays_mapped(built: Any, monkeypatch: pytest.Monkey
     rows, copy_rows, looked = store.rows(), gather.copy_rows, []
 
     def copy_after_all_maps_were_given_up(*arguments: Any) -> None:
-        maps = [weakref.ref(shard) for shard in store._shards.maps.values()]
-        store._shards.clear()
+        maps = [weakref.ref(shard) for shard in store._rows.shards.maps.values()]
+        store._rows.shards.clear()
         assert all(shard() is not None for shard in maps)
         looked.append(len(maps))
         copy_rows(*arguments)
@@ -295,7 +295,7 @@ def test_a_tiny_limit_of_maps_changes_no_value(
     for row in order.tolist():
         for name in DATA:
             assert store[name][row].tobytes() == built.arrays(row)[name].tobytes()
-    assert len(store._shards) == 1
+    assert len(store._rows.shards) == 1
     found = store.read(order, DATA)
     for name in DATA:
         assert found[name].tobytes() == b"".join(built.arrays(row)[name].tobytes() for row in order.tolist())

@@ -123,7 +123,7 @@ def test_a_store_that_nobody_uses_any_more_gives_back_its_open_files(path: Path)
 def test_threads_that_copy_at_once_keep_few_more_maps_than_one(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Maps that one thread gives up stay open while another one copies from them."""
     store, threads = shapestore.open(path), 4
-    limit = store._shards.limit = 2 * COPIES_AT_ONCE
+    limit = store._rows.shards.limit = 2 * COPIES_AT_ONCE
     rows, names = store.rows(), ("pc_xyz", "pc_n", "near_points", "near_sdf")
     together, seen, before, copy_rows = threading.Barrier(threads), [], open_files(), gather.copy_rows
 
@@ -147,7 +147,7 @@ def test_threads_that_copy_at_once_keep_few_more_maps_than_one(path: Path, monke
 def test_a_child_forked_while_threads_read_can_read(path: Path) -> None:
     """A lock that another thread held at that moment is held by nobody in the child, and must not be waited for."""
     store, over = shapestore.open(path), threading.Event()
-    store._shards.limit = 4
+    store._rows.shards.limit = 4
     rows = store.rows()
 
     def read() -> None:

@@ -66,7 +66,11 @@ OBJECTS: Final = (
     Object("integrity", "integrity/sha256/c/0/0/0", "twin:integrity/sha256/c/0/0/0", 0.00001),
     Object("ledger of an unfinished ingest", "ledger", "twin:ledger"),
     Object("plan of an unfinished ingest", "plan", "twin:plan"),
+    Object("redo log of a killed commit", "redo", "twin:plan", older=""),
 )
+
+BESIDE: Final = ("plan", "ledger", "redo")
+"""Files that are not of the store, but of the work folder beside it."""
 
 Outcome = Literal["right", "found", "earlier commit", "WRONG DATA"]
 
@@ -87,7 +91,7 @@ class Cell:
 
 def damage(history: History, twin: History, target: Path, what: Object, how: str) -> bool:
     """Damage one object of a copy; false where there is no such damage."""
-    file = (work(target) if what.file in ("plan", "ledger") else target) / what.file
+    file = (work(target) if what.file in BESIDE else target) / what.file
     data = file.read_bytes()
     at = int(what.at * len(data)) if what.at >= 0 else len(data) + int(what.at)
     match how:
@@ -115,8 +119,8 @@ def damage(history: History, twin: History, target: Path, what: Object, how: str
 
 
 def _other(history: History, twin: History, target: Path, what: Object) -> Path:
-    if what.file in ("plan", "ledger"):
-        return work(twin.unfinished) / what.file
+    if what.file in BESIDE:
+        return work(twin.unfinished) / what.other.removeprefix("twin:")
     kind, _, name = what.other.rpartition(":")
     return (twin.last if kind else target) / name
 
@@ -155,11 +159,12 @@ def by_readers(path: Path, file: str, commits: Mapping[str, Values]) -> Outcome:
         errors = [value for value in found.values() if isinstance(value, Exception)]
         values = {name: value for name, value in found.items() if not isinstance(value, Exception)}
         if errors and file != "zarr.json":  # beside another root, all other files are not the committed ones
-            assert any(file in str(error) for error in errors), f"{file} is not named: {errors}"
+            named = any(file in str(error) or isinstance(error, StoreChanged) for error in errors)
+            assert named, f"{file} is not named: {errors}"
         fitting = [name for name, commit in commits.items() if _same(values, commit)]
         if not fitting:
             return "WRONG DATA"
-        outcomes.add("found" if errors else "right" if "last" in fitting else "earlier commit")
+        outcomes.add("found" if errors else "earlier commit" if fitting == ["second"] else "right")
     (outcome,) = outcomes
     return outcome
 
@@ -221,7 +226,7 @@ def by_validate(path: Path, file: str) -> str:
 
 def cell(history: History, twin: History, target: Path, what: Object, how: str) -> Cell | None:
     """What becomes of one damage; None where there is no such damage."""
-    if what.file in ("plan", "ledger"):
+    if what.file in BESIDE:
         return _unfinished_cell(history, twin, target, what, how)
     history.copy(history.last, target)
     before = tree_digest(target)
@@ -255,11 +260,15 @@ def committed(path: Path) -> dict[str, NDArray[Any]]:
 
 def _unfinished_cell(history: History, twin: History, target: Path, what: Object, how: str) -> Cell | None:
     """The same ingest command is run again, and repair where that says so: the store must be that of one run."""
-    history.copy(history.unfinished, target)
+    killed = what.file == "redo"
+    history.copy(history.killed if killed else history.unfinished, target)
     if not damage(history, twin, target, what, how):
         return None
-    found = by_readers(target, what.file, {"last": committed(history.unfinished)})
-    repaired = "computed anew"
+    commits = {
+        path.stem: committed(path) for path in ([history.first, history.second] if killed else [history.unfinished])
+    }
+    found = by_readers(target, what.file, commits)
+    repaired = "finished" if killed else "computed anew"
     try:
         ingest(history, target)
     except StoreDamaged as error:

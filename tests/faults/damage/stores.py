@@ -33,6 +33,10 @@ grid: {size: 4, udf: surface, dilate: 1, occupancy: true}
 """Mapped arrays of points and a packed grid."""
 
 
+FILES_MOVED = 5
+"""Files that are in place when a commit is killed."""
+
+
 @dataclass(frozen=True)
 class History:
     """A store, its raw files, and what it was before."""
@@ -64,6 +68,11 @@ class History:
     def unfinished(self) -> Path:
         """`second`, with an ingest towards `last` that was interrupted."""
         return self.folder / "unfinished.zarr"
+
+    @property
+    def killed(self) -> Path:
+        """`first` on its way to `second`, killed when half of the commit's files were in place."""
+        return self.folder / "killed.zarr"
 
     def copy(self, store: Path, to: Path) -> Path:
         """A copy of one of the stores, with its work folder, to be damaged."""
@@ -98,6 +107,8 @@ def make_history(folder: Path, kind: str = "one", seed: int = 0) -> History:
         ingest(history, history.last)
     history.copy(history.last, history.first)
     _write_mesh(history.raw / f"{kind}01.obj", seed + 1)
+    history.copy(history.last, history.killed)
+    _kill_in_commit(history)
     ingest(history, history.last, retry=True)
     history.copy(history.last, history.second)
     for number in range(4, 11):
@@ -108,6 +119,19 @@ def make_history(folder: Path, kind: str = "one", seed: int = 0) -> History:
         ingest(history, history.unfinished, stop_after=6)
     ingest(history, history.last)
     return history
+
+
+def _kill_in_commit(history: History) -> None:
+    moved = 0
+
+    def reached(step: str) -> None:
+        nonlocal moved
+        moved += step == "file moved"
+        if moved == FILES_MOVED:
+            raise SystemExit
+
+    with patch("shapestore.store.transaction.reached", reached), suppress(SystemExit):
+        ingest(history, history.killed, retry=True)
 
 
 def ingest(history: History, store: Path, *, retry: bool = False, stop_after: float = np.inf) -> None:

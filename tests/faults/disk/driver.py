@@ -19,7 +19,7 @@ from demo.raw import write_shapenet
 from shapestore import api
 from shapestore.errors import ShapestoreError
 
-SETTINGS = ("points.count=64", "points.fps_order=16")
+SETTINGS = ("points.count=64", "points.fps_order=0")
 
 
 def ingest(raw: Path, store: Path, **options: Any) -> None:

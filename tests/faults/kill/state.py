@@ -12,9 +12,8 @@ import psutil
 
 import shapestore
 from shapestore.errors import NotAStore, StoreChanged, StoreDamaged
-from shapestore.store.layout import work_folder
 from shapestore.store.reader import Store
-from shapestore.store.transaction import REDO
+from shapestore.store.transaction import is_pending
 from tests.faults.kill.stage import Stage
 from tests.integration.conftest import tree_digest
 
@@ -56,7 +55,7 @@ def _seen_once(path: Path) -> tuple[str, ...]:
 
 def amiss(store: Path, stage: Stage) -> list[str]:
     """What a reader may not see after a kill: anything but rows of the start, or of the end."""
-    redo = (work_folder(store) / REDO).exists()
+    redo = is_pending(store)
     try:
         found = seen(store)
     except NotAStore as error:

@@ -28,7 +28,8 @@ def redo(source: str, target: str) -> Callable[[Path], None]:
         (work / "payload").write_bytes(b"theirs\n")
         (work / "root").write_bytes((store / "zarr.json").read_bytes())
         write_lines(
-            work / REDO, [{"from": source, "to": target.format(outside=outside)}, {"from": "root", "to": "zarr.json"}]
+            work / REDO[0],
+            [{"source": source, "target": target.format(outside=outside)}, {"source": "root", "target": "zarr.json"}],
         )
 
     return harm

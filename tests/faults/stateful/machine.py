@@ -22,7 +22,7 @@ from shapestore.errors import ShapestoreError, StoreChanged, StoreDamaged
 from shapestore.store.layout import PROVENANCE, work_folder
 from shapestore.store.lock import WriterLock
 from shapestore.store.reader import Store
-from shapestore.store.transaction import REDO, recover
+from shapestore.store.transaction import is_pending, recover
 from tests.faults.stateful import model
 from tests.faults.stateful.blows import COMMIT, CREATION, NOWHERE, RESTORATION, ROWS, SHARDS, blows
 from tests.faults.stateful.clouds import BROKEN, DERIVABLE, KIND, NAMES, SOUND, Truth, text_of
@@ -228,7 +228,7 @@ class AnyHistory(RuleBasedStateMachine):
     @property
     def pending(self) -> bool:
         """Whether a killed run is to be gone on with."""
-        return self.model.plan is not None or (work_folder(self.store) / REDO).exists()
+        return self.model.plan is not None or is_pending(self.store)
 
     def run_ingest(self, store: Path, retry: bool, rebuild: bool) -> None:
         api.ingest(
@@ -269,7 +269,7 @@ class AnyHistory(RuleBasedStateMachine):
 
     def settle(self, changes: list[Change], ended: bool) -> None:
         left = plan_beside(self.store)
-        if not (work_folder(self.store) / REDO).exists():
+        if not is_pending(self.store):
             self.model = settle(self.model, changes, look(self.store, self.truth), left, ended)
         else:
             with suppress(StoreChanged):

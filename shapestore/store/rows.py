@@ -1,0 +1,168 @@
+"""The rows of one commit, read from mapped shards: one as a view, many with one copy."""
+
+from __future__ import annotations
+
+from operator import index as as_index
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shapestore.errors import UsageError
+from shapestore.schemas.array import ArraySpec
+from shapestore.store.commit import Commit
+from shapestore.store.layout import shard_path
+from shapestore.store.rowcodec import CHECKSUM_BYTES
+from shapestore.store.shard_cache import ShardCache
+from shapestore.store.shard_map import Checksums, Memory, RowDamaged, ShardMap, ShardMismatch
+
+
+class Rows:
+    """Rows of the data arrays of `commit`, compared with their checksums as often as `checksums` asks for."""
+
+    def __init__(self, commit: Commit, checksums: Checksums) -> None:
+        self._commit = commit
+        self._root = commit.root
+        self._checksums: Checksums = checksums
+        self.shards = ShardCache()
+
+    def row(self, spec: ArraySpec, row: int, writable: bool = False) -> NDArray[Any]:
+        """One row: a view where the array is mapped, a fresh array where it is packed.
+
+        Parameters
+        ----------
+        spec, row
+            The array, and the number of the row.
+        writable
+            Whether the array may be changed in place, in this process alone.
+
+        Raises
+        ------
+        RowEmpty
+            The row is quarantined.
+        StoreDamaged, StoreChanged
+            Its file is lost or damaged; a writer replaced it.
+        IndexError, UsageError
+            There is no such row; `row` is no number.
+        """
+        try:
+            row = as_index(row)
+        except TypeError:
+            raise UsageError(
+                f"{spec.name}: one row number is needed; gather several with store.read(rows, names)."
+            ) from None
+        if not 0 <= row < self._root.rows:
+            raise IndexError(f"row {row} of {self._root.rows} in {self._commit.path}")
+        if not self._commit.all_valid and not self._commit.index("valid")[row]:
+            raise self._commit.why_empty(row)
+        group, slot = divmod(row, self._root.rows_per_shard)
+        shard = self.shard(spec.name, group)
+        try:
+            shard.check(slot, self._checksums)
+            return shard.row(slot, writable)
+        except RowDamaged as error:
+            raise self._commit.mismatch(str(error), spec.name, range(row, row + 1)) from None
+
+    def numbers(self, rows: Any) -> NDArray[np.int64]:
+        """Row numbers as (n,) int64, all of rows that there are and that hold data.
+
+        Raises
+        ------
+        RowEmpty
+            A row is quarantined.
+        IndexError, UsageError
+            There is no such row; these are no row numbers.
+        """
+        chosen = np.asarray(rows)
+        if chosen.size and chosen.dtype.kind not in "iu":
+            raise UsageError(f"row numbers must be integers, not {chosen.dtype}; use np.flatnonzero for a mask.")
+        chosen = chosen.astype(np.int64, copy=False).reshape(-1)
+        # Seen as unsigned, a negative row is larger than any.
+        if len(chosen) and chosen.view(np.uint64).max() >= self._root.rows:
+            raise IndexError(f"rows {chosen.min()} to {chosen.max()} of {self._root.rows} in {self._commit.path}")
+        if not self._commit.all_valid:
+            valid = self._commit.index("valid")[chosen]
+            if not valid.all():
+                raise self._commit.why_empty(int(chosen[~valid][0]))
+        return chosen
+
+    def gather(self, spec: ArraySpec, rows: NDArray[np.int64], out: NDArray[Any]) -> None:
+        """Copy rows of an array into a buffer.
+
+        Parameters
+        ----------
+        spec, rows
+            The array, and (n,) rows as `numbers` gives them.
+        out
+            (n, ...) C-contiguous, of the array's dtype; if its rows are shorter, they take the first entries.
+        """
+        if not len(rows):
+            return
+        if spec.kind == "mapped":
+            self._gather_mapped(spec, rows, out)
+        else:
+            for position, row in enumerate(rows.tolist()):
+                out[position] = self.row(spec, row)[: out.shape[1]] if out.ndim > 1 else self.row(spec, row)
+
+    def shard(self, array: str, group: int) -> ShardMap:
+        """The mapped shard of one row group, checked for identity, not row by row."""
+        try:
+            return self.shards.get(array, group, self._open_shard)
+        except ShardMismatch as error:
+            first = group * self._root.rows_per_shard
+            rows = range(first, first + self._root.group_rows(group))
+            raise self._commit.mismatch(str(error), array, rows) from None
+
+    def check(self, array: str, row: int, checksums: Checksums) -> None:
+        """Compare one stored row with its checksum, whether it holds data or not.
+
+        Raises
+        ------
+        StoreDamaged, StoreChanged
+            They differ, or the shard is lost or is not the committed one.
+        """
+        group, slot = divmod(row, self._root.rows_per_shard)
+        try:
+            self.shard(array, group).check(slot, checksums)
+        except RowDamaged as error:
+            raise self._commit.mismatch(str(error), array, range(row, row + 1)) from None
+
+    def _gather_mapped(self, spec: ArraySpec, rows: NDArray[np.int64], out: NDArray[Any]) -> None:
+        """Copy from maps to buffer, a block of rows at a time: a batch may touch more shards than can be mapped."""
+        size = out.nbytes // len(rows)
+        block = self.shards.block
+        targets = out.ctypes.data + size * np.arange(len(rows), dtype=np.intp)
+        for start in range(0, len(rows), block):
+            self._copy_block(spec, rows[start : start + block], targets[start : start + block], size)
+
+    def _copy_block(self, spec: ArraySpec, rows: NDArray[np.int64], targets: NDArray[np.intp], size: int) -> None:
+        from shapestore.store.gather import copy_rows
+
+        groups, slots = np.divmod(rows, self._root.rows_per_shard)
+        with self.shards.lock:
+            addresses = self.shards.addresses(spec.name, self._root.row_groups)
+            while not (files := addresses[groups]).all():  # mapping one may take the place of another
+                for group in np.unique(groups[files == 0]).tolist():
+                    self.shard(spec.name, group)
+            # Another thread may give up these maps while we copy from them.
+            held = [self.shards.maps[spec.name, group] for group in set(groups.tolist())]
+        if self._checksums != "off":
+            for row in rows.tolist():
+                self.check(spec.name, row, self._checksums)
+        copy_rows(files + slots * (spec.row_bytes + CHECKSUM_BYTES), targets, size)
+        del held
+
+    def _open_shard(self, array: str, group: int, known: Memory | None) -> ShardMap:
+        spec = self._root.content.by_name[array]
+        path = self._commit.path / shard_path(array, group, len(spec.shape))
+        if not path.is_file() and path.exists():  # opening a pipe might never end
+            raise ShardMismatch(f"{path}: is no regular file")
+        return ShardMap(
+            path,
+            spec,
+            self._commit.shard_entry(array, group),
+            group * self._root.rows_per_shard,
+            self._root.group_rows(group),
+            self._root.rows_per_shard,
+            known,
+        )
