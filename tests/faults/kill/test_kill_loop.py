@@ -10,14 +10,13 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from tests.faults.kill.armed.sitecustomize import ORDERS
-from tests.faults.kill.blow import Blow, drawn_blows
+from tests.faults.kill.blow import Blow
 from tests.faults.kill.round import Outcome, play
 from tests.faults.kill.run import ARMED
-from tests.faults.kill.scenario import CASES, Case
+from tests.faults.kill.scenario import Case
 from tests.faults.kill.stage import stage
 
 INGEST, RETRY = Case("ingest", "points"), Case("retry", "points")
@@ -87,19 +86,6 @@ def test_a_run_killed_right_after_it_made_the_store_leaves_no_mark_that_it_is_un
         Outcome(0, INGEST, workers=0), stage(INGEST, stages), tmp_path / "round", [Blow("coordinator", "committed", 1)]
     )
     assert outcome.kills
-    assert not outcome.amiss, outcome
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("number", range(12))
-def test_runs_on_two_workers_are_finished_however_often_they_are_killed(
-    number: int, stages: Path, tmp_path: Path
-) -> None:
-    parallel = [case for case in CASES if case.parallel]
-    case = parallel[number % len(parallel)]
-    ready = stage(case, stages)
-    blows = drawn_blows(np.random.default_rng(number), ready, workers=2)
-    outcome = play(Outcome(number, case, workers=2), ready, tmp_path / "round", blows)
     assert not outcome.amiss, outcome
 
 
