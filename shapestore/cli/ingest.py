@@ -89,7 +89,7 @@ def command(
             workers=workers,
             scheduler=scheduler,
             max_failures=max_failures,
-            on_work=display.start,
+            on_work=lambda work: display.start(work, retry=retry, rebuild=rebuild),
             on_progress=display.update,
             **chosen,  # type: ignore[arg-type]
         )
@@ -171,7 +171,7 @@ class _Display:
         self._began: float | None = None
         self._printed = float("-inf")
 
-    def start(self, work: Work) -> None:
+    def start(self, work: Work, *, retry: bool, rebuild: bool) -> None:
         """Say what there is to do."""
         for note in work.discovery.notes:
             self._console.print(f"note: {note}")
@@ -180,6 +180,9 @@ class _Display:
             self._console.print(f"ignored files: {kinds}")
         if work.unfinished is not None:
             self._console.print("going on with an interrupted run")
+            if retry or rebuild:  # which rows these are is known only when the store is whole
+                option = "--retry" if retry else "--rebuild"
+                self._console.print(f"note: {option} comes after it: run the same command once more")
 
     def update(self, progress: Progress) -> None:
         """Show how far the job is."""

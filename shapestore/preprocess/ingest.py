@@ -217,8 +217,6 @@ def _plans(request: Request, writer: StoreWriter, work: Work) -> Iterator[Plan]:
     rows_per_shard, digest, folder = writer.root.rows_per_shard, work.recipe.digest, work_folder(request.store)
     if work.unfinished is not None:
         yield work.unfinished
-        if request.retry or request.rebuild:
-            work = prepare(request)  # which rows are to be computed again is known now
     if work.retried:
         plan = Plan("rebuild" if request.rebuild else "retry", digest, rows_per_shard, work.retried)
         plan.save(folder)

@@ -66,3 +66,24 @@ def copy_rows(sources: NDArray[np.intp], targets: NDArray[np.intp], size: int) -
         _prefetch(source + size - 1)
     for i in range(len(sources)):
         _copy(targets[i], sources[i], size)
+
+
+@kernel
+def copy_entries(sources: NDArray[np.intp], picks: NDArray[np.intp], targets: NDArray[np.intp], size: int) -> None:
+    """Copy chosen entries of rows, one after another: entry `picks[i, j]` of row i becomes entry j of target i.
+
+    The caller keeps what lies at the addresses alive, and has checked that every pick lies within its row. The
+    interpreter lock is released.
+
+    Parameters
+    ----------
+    sources, targets
+        (n,) addresses of the rows, and of what they become.
+    picks
+        (n, k) numbers of entries.
+    size
+        Bytes of an entry.
+    """
+    for i in range(len(sources)):
+        for j in range(picks.shape[1]):
+            _copy(targets[i] + size * j, sources[i] + size * picks[i, j], size)

@@ -16,7 +16,7 @@ from shapestore.store.array_view import ArrayView
 from shapestore.store.commit import Commit
 from shapestore.store.layout import ROOT
 from shapestore.store.root import Root, parse_root, read_root
-from shapestore.store.rows import Rows
+from shapestore.store.rows import Rows, fitting_buffer
 from shapestore.store.shard_map import Checksums, ShardMap
 
 if TYPE_CHECKING:
@@ -171,6 +171,7 @@ class Store:
         names: Sequence[str],
         out: Mapping[str, NDArray[Any]] | None = None,
         first: int | None = None,
+        at: NDArray[np.integer[Any]] | None = None,
     ) -> dict[str, NDArray[Any]]:
         """Gather rows of several arrays, with one copy.
 
@@ -185,6 +186,8 @@ class Store:
             the read: reuse them.
         first
             Take only this many leading entries of every row: a prefix of points. Index arrays come whole.
+        at
+            (n, k) entries to take of each row, repeats allowed: points drawn from a pool. Index arrays come whole.
 
         Returns
         -------
@@ -197,13 +200,18 @@ class Store:
             A row is quarantined.
         StoreDamaged
             A file is missing or damaged.
+        IndexError
+            There is no such row, or no such entry in a row.
         """
         if isinstance(names, str):
             raise UsageError(f"names are a list such as [{names!r}].")
+        if first is not None and at is not None:
+            raise UsageError("either the first entries of a row are read, or those that `at` names.")
         if out is not None and not set(out) <= set(names):
             raise UsageError(f"buffers for {', '.join(sorted(set(out) - set(names)))}, which are not read.")
         chosen = self._rows.numbers(rows)
-        return {name: self._gather(name, chosen, out.get(name) if out else None, first) for name in names}
+        picks = None if at is None else self._rows.entries(at, len(chosen))
+        return {name: self._gather(name, chosen, out.get(name) if out else None, first, picks) for name in names}
 
     def to_xarray(self) -> xarray.Dataset:
         """All valid rows as a labelled dataset: one lazy dask chunk a shard, index arrays as coordinates."""
@@ -262,26 +270,27 @@ class Store:
             raise UsageError(f"{self.path}: no {name} {unknown[0]!r}. It has: {', '.join(names) or 'none'}.")
         return np.isin(values, [names.index(text) for text in wanted])
 
-    def _gather(self, name: str, rows: NDArray[np.int64], out: NDArray[Any] | None, first: int | None) -> NDArray[Any]:
+    def _gather(
+        self,
+        name: str,
+        rows: NDArray[np.int64],
+        out: NDArray[Any] | None,
+        first: int | None,
+        at: NDArray[np.intp] | None,
+    ) -> NDArray[Any]:
         if name in self._commit.columns:
             values = self.index(name)
-            out = _buffer(out, name, (len(rows), *values.shape[1:]), values.dtype)
+            out = fitting_buffer(out, name, (len(rows), *values.shape[1:]), values.dtype)
             out[...] = values[rows]
             return out
         spec = self._spec(name)
-        shape = spec.shape if first is None else (first, *spec.shape[1:])
-        if first is not None and not 0 < first <= (spec.shape[0] if spec.shape else 0):
+        entries = spec.shape[0] if spec.shape else 0
+        if first is not None and not 0 < first <= entries:
             raise UsageError(f"{name}: a row of shape {spec.shape} has no first {first} entries")
-        out = _buffer(out, name, (len(rows), *shape), spec.numpy_dtype)
-        self._rows.gather(spec, rows, out)
+        if at is not None and at.size and at.view(np.uintp).max() >= entries:  # a negative number is larger than any
+            raise IndexError(f"{name}: entries {at.min()} to {at.max()} of a row of shape {spec.shape}")
+        count = first if at is None else at.shape[1]
+        shape = spec.shape if count is None else (count, *spec.shape[1:])
+        out = fitting_buffer(out, name, (len(rows), *shape), spec.numpy_dtype)
+        self._rows.gather(spec, rows, out, at)
         return out
-
-
-def _buffer(out: NDArray[Any] | None, name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
-    """The buffer to fill: a new one, or the given one if it fits exactly."""
-    if out is None:
-        return np.empty(shape, dtype)
-    if out.shape != shape or out.dtype != dtype or not out.flags.c_contiguous or not out.flags.writeable:
-        kind = "C-contiguous and writable" if out.shape == shape and out.dtype == dtype else f"{dtype} {shape}"
-        raise UsageError(f"{name}: the buffer must be {kind}; it is {out.dtype} {out.shape}")
-    return out

@@ -86,8 +86,23 @@ class Rows:
                 raise self._commit.why_empty(int(chosen[~valid][0]))
         return chosen
 
-    def gather(self, spec: ArraySpec, rows: NDArray[np.int64], out: NDArray[Any]) -> None:
-        """Copy rows of an array into a buffer.
+    def entries(self, at: Any, rows: int) -> NDArray[np.intp]:
+        """Numbers of the entries to take of each of `rows` rows, as (rows, k) C-contiguous intp.
+
+        Raises
+        ------
+        UsageError
+            These are no numbers of entries of so many rows.
+        """
+        picks = np.asarray(at)
+        if picks.ndim != 2 or len(picks) != rows or picks.dtype.kind not in "iu":
+            raise UsageError(f"`at` must be whole numbers, ({rows}, k); it is {picks.dtype} {picks.shape}.")
+        return np.ascontiguousarray(picks, np.intp)
+
+    def gather(
+        self, spec: ArraySpec, rows: NDArray[np.int64], out: NDArray[Any], at: NDArray[np.intp] | None = None
+    ) -> None:
+        """Copy rows of an array, or entries of them, into a buffer.
 
         Parameters
         ----------
@@ -95,14 +110,20 @@ class Rows:
             The array, and (n,) rows as `numbers` gives them.
         out
             (n, ...) C-contiguous, of the array's dtype; if its rows are shorter, they take the first entries.
+        at
+            (n, k) C-contiguous numbers of the entries to take of each row, all of entries that there are.
         """
-        if not len(rows):
+        if not out.size:
             return
         if spec.kind == "mapped":
-            self._gather_mapped(spec, rows, out)
-        else:
-            for position, row in enumerate(rows.tolist()):
-                out[position] = self.row(spec, row)[: out.shape[1]] if out.ndim > 1 else self.row(spec, row)
+            self._gather_mapped(spec, rows, out, at)
+            return
+        for position, row in enumerate(rows.tolist()):
+            values = self.row(spec, row)
+            if at is not None:
+                np.take(values, at[position], axis=0, out=out[position])
+            else:
+                out[position] = values[: out.shape[1]] if out.ndim > 1 else values
 
     def shard(self, array: str, group: int) -> ShardMap:
         """The mapped shard of one row group, checked for identity, not row by row."""
@@ -127,16 +148,25 @@ class Rows:
         except RowDamaged as error:
             raise self._commit.mismatch(str(error), array, range(row, row + 1)) from None
 
-    def _gather_mapped(self, spec: ArraySpec, rows: NDArray[np.int64], out: NDArray[Any]) -> None:
+    def _gather_mapped(
+        self, spec: ArraySpec, rows: NDArray[np.int64], out: NDArray[Any], at: NDArray[np.intp] | None
+    ) -> None:
         """Copy from maps to buffer, a block of rows at a time: a batch may touch more shards than can be mapped."""
         size = out.nbytes // len(rows)
-        block = self.shards.block
         targets = out.ctypes.data + size * np.arange(len(rows), dtype=np.intp)
-        for start in range(0, len(rows), block):
-            self._copy_block(spec, rows[start : start + block], targets[start : start + block], size)
+        for start in range(0, len(rows), self.shards.block):
+            block = slice(start, start + self.shards.block)
+            self._copy_block(spec, rows[block], targets[block], size, None if at is None else at[block])
 
-    def _copy_block(self, spec: ArraySpec, rows: NDArray[np.int64], targets: NDArray[np.intp], size: int) -> None:
-        from shapestore.store.gather import copy_rows
+    def _copy_block(
+        self,
+        spec: ArraySpec,
+        rows: NDArray[np.int64],
+        targets: NDArray[np.intp],
+        size: int,
+        at: NDArray[np.intp] | None,
+    ) -> None:
+        from shapestore.store import gather
 
         groups, slots = np.divmod(rows, self._root.rows_per_shard)
         with self.shards.lock:
@@ -145,11 +175,18 @@ class Rows:
                 for group in np.unique(groups[files == 0]).tolist():
                     self.shard(spec.name, group)
             # Another thread may give up these maps while we copy from them.
-            held = [self.shards.maps[spec.name, group] for group in set(groups.tolist())]
+            held = {group: self.shards.maps[spec.name, group] for group in set(groups.tolist())}
         if self._checksums != "off":
-            for row in rows.tolist():
-                self.check(spec.name, row, self._checksums)
-        copy_rows(files + slots * (spec.row_bytes + CHECKSUM_BYTES), targets, size)
+            for row, group, slot in zip(rows.tolist(), groups.tolist(), slots.tolist(), strict=True):
+                try:
+                    held[group].check(slot, self._checksums)
+                except RowDamaged as error:
+                    raise self._commit.mismatch(str(error), spec.name, range(row, row + 1)) from None
+        sources = files + slots * (spec.row_bytes + CHECKSUM_BYTES)
+        if at is None:
+            gather.copy_rows(sources, targets, size)
+        else:
+            gather.copy_entries(sources, at, targets, size // at.shape[1])
         del held
 
     def _open_shard(self, array: str, group: int, known: Memory | None) -> ShardMap:
@@ -166,3 +203,19 @@ class Rows:
             self._root.rows_per_shard,
             known,
         )
+
+
+def fitting_buffer(out: NDArray[Any] | None, name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
+    """The buffer to fill: a new one, or the given one.
+
+    Raises
+    ------
+    UsageError
+        The given one does not fit exactly.
+    """
+    if out is None:
+        return np.empty(shape, dtype)
+    if out.shape != shape or out.dtype != dtype or not out.flags.c_contiguous or not out.flags.writeable:
+        kind = "C-contiguous and writable" if out.shape == shape and out.dtype == dtype else f"{dtype} {shape}"
+        raise UsageError(f"{name}: the buffer must be {kind}; it is {out.dtype} {out.shape}")
+    return out

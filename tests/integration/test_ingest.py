@@ -19,7 +19,7 @@ from shapestore.errors import StoppedEarly, UsageError, WorkMismatch
 from shapestore.preprocess import ingest as ingest_module
 from shapestore.preprocess.sources.meshes import Meshes
 from shapestore.store.layout import work_folder
-from tests.integration.conftest import SMALL, environment, tree_digest
+from tests.integration.conftest import SMALL, Program, environment, tree_digest
 
 
 def small(raw: Path, store: Path, **options: object) -> api.IngestResult:
@@ -157,16 +157,20 @@ def test_retry_fills_the_same_row_after_the_plan_is_gone(raw: Path, once: Path) 
     assert api.validate(once, "full", workers=0, waive=["duplicates:*"]).passed
 
 
-def test_retry_finishes_an_interrupted_run_and_then_retries(raw: Path, tmp_path: Path) -> None:
+def test_retry_of_an_interrupted_run_finishes_it_and_says_that_the_retry_comes_after_it(
+    raw: Path, tmp_path: Path, program: Program
+) -> None:
     store = tmp_path / "store.zarr"
     (raw / "broken.obj").write_text("v 0 0 nonsense\n")
     with pytest.raises(StoppedEarly):
         small(raw, store, max_failures="1")
     for name in ("broken.obj", "empty.obj"):
         shutil.copy(min(raw.rglob("model_normalized.obj")), raw / name)
-    result = small(raw, store, retry=True)
-    assert result.quarantined == 0
-    assert not work_folder(store).exists()
+    settings = [word for setting in SMALL for word in ("--set", setting)]
+    command = ("ingest", "meshes", raw, store, "--recipe", "points", *settings, "--workers", 0, "--retry")
+    assert "--retry comes after it: run the same command once more" in program(*command, code=4).stderr
+    assert "note" not in program(*command).stderr
+    assert api.open(store).root.quarantined == 0
 
 
 def test_retry_of_what_still_fails_changes_nothing(raw: Path, once: Path) -> None:

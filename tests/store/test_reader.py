@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import shapestore
-from shapestore.errors import RowEmpty, UsageError
+from shapestore.errors import RowEmpty, StoreDamaged, UsageError
 from shapestore.store import shard_cache
 from tests.store.conftest import CATEGORIES, GRID, POINTS, ROWS_PER_SHARD, SPLITS, Built, MakeStore
 
@@ -133,6 +133,105 @@ def test_a_gather_fills_the_buffers_it_is_given(
             assert found[name] is buffer
             assert address(buffer) == where[name]
             assert buffer.tobytes() == fresh[name].tobytes()
+
+
+@settings(max_examples=80, deadline=None)
+@given(data=st.data(), kind=st.sampled_from([np.intp, np.int32, np.uint8]), fill=st.booleans())
+def test_chosen_entries_are_those_of_the_rows(
+    store: Any, built: Built, data: st.DataObject, kind: type, fill: bool
+) -> None:
+    """Rows of any size, entries of 1, 4 and 12 bytes, and of others (a plane of the packed grid)."""
+    rows = data.draw(st.lists(st.sampled_from(built.valid), max_size=6))
+    count = data.draw(st.integers(0, 5))
+    names = data.draw(st.lists(st.sampled_from([*DATA, *INDEX]), unique=True, min_size=1))
+    fewest = min((built.schema.by_name[name].shape[0] for name in names if name in DATA), default=1)
+    picks = data.draw(st.lists(st.integers(0, fewest - 1), min_size=len(rows) * count, max_size=len(rows) * count))
+    at = np.array(picks, kind).reshape(len(rows), count)
+    out = {}
+    if fill:
+        out = {
+            name: np.empty((len(rows), count, *spec.shape[1:]), spec.numpy_dtype)
+            for name, spec in built.schema.by_name.items()
+            if name in names and name in DATA
+        }
+    found = store.read(rows, names, out=out, at=at)
+    assert list(found) == names
+    for name in names:
+        if name in INDEX:
+            assert np.array_equal(found[name], store.index(name)[rows])
+            continue
+        whole = np.array([built.arrays(row)[name] for row in rows]).reshape(-1, *built.schema.by_name[name].shape)
+        wanted = whole[np.arange(len(rows))[:, None], at]
+        assert found[name].dtype == built.schema.by_name[name].numpy_dtype
+        assert np.array_equal(found[name], wanted)
+        assert not fill or found[name] is out[name]
+
+
+def test_entries_of_other_sizes_are_copied_whole(built: Built) -> None:
+    """No array of the schemas has entries of 8 bytes, nor a mapped one of 36: the kernel must not mind."""
+    from shapestore.store.gather import copy_entries
+
+    rng = np.random.default_rng(0)
+    for size in (2, 3, 8, 36):
+        source, target = rng.integers(0, 256, (2, 7, size), np.uint8), np.zeros((2, 4, size), np.uint8)
+        picks = rng.integers(0, 7, (2, 4))
+        sources, targets = (address(a) + np.arange(2, dtype=np.intp) * a[0].nbytes for a in (source, target))
+        copy_entries(sources, picks, targets, size)
+        assert np.array_equal(target, source[np.arange(2)[:, None], picks])
+
+
+@pytest.mark.parametrize("wrong", [-1, POINTS, 2**62, -(2**63), np.uint64(2**64 - 1)])
+@pytest.mark.parametrize("name", ["pc_xyz", "pc_mask"])
+def test_an_entry_that_is_not_there_is_an_index_error(store: Any, name: str, wrong: Any) -> None:
+    at = np.array([[0, 1], [2, wrong]], np.uint64 if isinstance(wrong, np.uint64) else np.int64)
+    with pytest.raises(IndexError, match=name):
+        store.read([0, 1], [name], at=at)
+    with pytest.raises(IndexError, match="udf_grid"):
+        store.read([0, 1], ["udf_grid"], at=np.array([[0, GRID], [0, 0]]))
+
+
+@pytest.mark.parametrize(
+    "at",
+    [np.zeros((1, 3), int), np.zeros((3, 3), int), np.zeros(2, int), np.zeros((2, 1, 1), int), np.zeros((2, 2)),
+     np.ones((2, POINTS), bool), [["0"], ["1"]]],
+    ids=["too few rows", "too many rows", "flat", "too deep", "not whole", "a mask", "text"],
+)  # fmt: skip
+def test_what_are_no_entries_of_the_rows_is_refused(store: Any, at: Any) -> None:
+    with pytest.raises(UsageError, match=r"\(2, k\)"):
+        store.read([0, 1], ["pc_xyz"], at=at)
+
+
+def test_entries_and_a_prefix_are_not_read_at_once(store: Any) -> None:
+    with pytest.raises(UsageError, match="either"):
+        store.read([0], ["pc_xyz"], first=2, at=np.zeros((1, 2), int))
+
+
+def test_a_buffer_for_entries_must_fit_them(store: Any) -> None:
+    with pytest.raises(UsageError, match="pc_xyz"):
+        store.read([0], ["pc_xyz"], out={"pc_xyz": np.empty((1, POINTS, 3), np.float32)}, at=np.zeros((1, 2), int))
+
+
+@pytest.mark.parametrize("name", ["pc_xyz", "udf_grid"])
+@pytest.mark.parametrize("checksums", ["first", "always"])
+def test_reading_entries_compares_the_checksum_of_the_whole_row(copied: Built, name: str, checksums: Any) -> None:
+    shard = next((copied.path / name / "c" / "0").rglob("0"), None)
+    assert shard is not None
+    file = shard if shard.is_file() else next(path for path in shard.rglob("*") if path.is_file())
+    content = bytearray(file.read_bytes())
+    content[5] ^= 16
+    file.write_bytes(content)
+    with pytest.raises(StoreDamaged, match=name):
+        shapestore.open(copied.path, checksums=checksums).read([0], [name], at=np.array([[2]]))
+
+
+def test_entries_over_more_shards_than_may_be_mapped(built: Built, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shard_cache, "most_maps", lambda: 1)
+    store = shapestore.open(built.path)
+    rows = np.random.default_rng(0).permutation(built.valid * 3)
+    at = np.random.default_rng(1).integers(0, POINTS, (len(rows), 4))
+    found = store.read(rows, ["pc_xyz"], at=at)["pc_xyz"]
+    for row, picks, values in zip(rows.tolist(), at, found, strict=True):
+        assert np.array_equal(values, built.arrays(row)["pc_xyz"][picks])
 
 
 def read_only(array: np.ndarray) -> np.ndarray:

@@ -12,17 +12,10 @@ import numpy as np
 from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
-from shapestore.errors import InputRefused, Reason
 from shapestore.preprocess import picture_draw as draw
-from shapestore.preprocess.fingerprint import fingerprint, source_sha256
-from shapestore.preprocess.geometry.label_grid import label_grid
-from shapestore.preprocess.geometry.label_volume import label_volume
-from shapestore.preprocess.geometry.normalise import Frame
 from shapestore.preprocess.picture_panels import Panel, Panels, Shape
-from shapestore.preprocess.raw import RawLabelMap
-from shapestore.preprocess.source import SourceItem, load_source, raw_path
+from shapestore.quality.raw_label_grid import raw_label_grid
 from shapestore.schemas.families import LabelGrid, SdfSamples
-from shapestore.store.reader import Store
 
 CELLS: Final = 160
 """Cells along each axis of the cube that a raw label map is drawn on."""
@@ -67,26 +60,11 @@ def label_map(shape: Shape, raw: Path | None) -> LabelMap | None:
     """
     root = shape.store.root
     if raw is not None and root.recipe.labels is not None:
-        return LabelMap(_raw_codes(shape.store, shape.row, raw), "the raw label map")
+        return LabelMap(raw_label_grid(shape.store, shape.row, raw, CELLS), "the raw label map")
     for family in shape.families:
         if isinstance(family, LabelGrid):
             return LabelMap(shape.array(family.grid), f"{family.grid.name} of the store")
     return None
-
-
-def _raw_codes(store: Store, row: int, raw: Path) -> Codes:
-    recipe = store.root.recipe
-    assert recipe.labels is not None, "asked for label maps only"  # noqa: S101
-    source, shape_id = str(store.index("source")[row]), str(store.index("shape_id")[row])
-    item = SourceItem(shape_id, source, str(store.index("group")[row]))
-    path = raw_path(raw, item)
-    if source_sha256(path, fingerprint(path)) != store.index("source_sha256")[row]:
-        raise InputRefused(Reason.MALFORMED, f"{source} has changed since it was ingested")
-    found = load_source(store.root.source_kind).read(raw, item, recipe)
-    if not isinstance(found, RawLabelMap):
-        raise InputRefused(Reason.UNSUPPORTED, f"{source} is no label map")
-    frame = Frame(store.index("shift")[row], float(store.index("scale")[row]))
-    return label_grid(label_volume(found.codes, found.affine), frame, CELLS)
 
 
 def slice_panels(shape: Shape, found: LabelMap, arrays: Sequence[str]) -> Panels:

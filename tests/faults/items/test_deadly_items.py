@@ -45,7 +45,7 @@ def eat_bit_by_bit():
         held.append(bytearray(2**24))
 
 def linger():
-    time.sleep(4)
+    time.sleep(float(os.environ["LINGER"]))
 
 class Deadly(Source):
     recipe = "points"
@@ -136,17 +136,20 @@ def test_many_deadly_items_in_the_same_parts_cost_only_themselves(
     assert_costs_itself_alone(list(EXPECTED), 60, plugin, program, tmp_path)
 
 
+@pytest.mark.slow
 def test_limits_are_no_part_of_the_recipe_so_a_retry_may_raise_them(
     plugin: dict[str, str], program: Program, tmp_path: Path
 ) -> None:
     raw = raw_folder(tmp_path / "raw", ["a", "linger"])
     store, whole = tmp_path / "s.zarr", tmp_path / "whole.zarr"
     command = ("ingest", "deadly", raw, store, *SETTINGS, "--workers", 1)
-    program(*command, "--set", "limits.seconds=2", env=plugin, code=4)
+    limits = ("--set", "limits.seconds=15")
+    program(*command, *limits, env=plugin | {"LINGER": "1000"}, code=4)
     (item,) = api.open(store).quarantine()
-    assert (item["reason"], item["message"]) == (Reason.TIME_LIMIT, "took longer than limits.seconds=2")
+    assert (item["reason"], item["message"]) == (Reason.TIME_LIMIT, "took longer than limits.seconds=15")
+    plugin = plugin | {"LINGER": "0"}
     program(*command, "--set", "limits.seconds=60", "--retry", env=plugin)
-    program("ingest", "deadly", raw, whole, *SETTINGS, "--set", "limits.seconds=2", "--workers", 0, env=plugin)
+    program("ingest", "deadly", raw, whole, *SETTINGS, *limits, "--workers", 0, env=plugin)
     assert tree_digest(store) == tree_digest(whole)
 
 

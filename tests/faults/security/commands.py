@@ -28,6 +28,7 @@ class Ended:
     out: str
     err: str
     seconds: float
+    """Of processor time."""
 
 
 def run_commands(commands: Sequence[Sequence[str]], timeout: float = 300) -> list[Ended]:
@@ -57,13 +58,13 @@ def _run(arguments: Sequence[str]) -> dict[str, object]:
 
     sys.argv = ["shapestore", *arguments]
     out, err = io.StringIO(), io.StringIO()
-    started, code = time.monotonic(), 0
+    started, code = time.process_time(), 0
     with redirect_stdout(out), redirect_stderr(err):
         try:
             main()
         except SystemExit as stop:
             code = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
-    return {"code": code, "out": out.getvalue(), "err": err.getvalue(), "seconds": time.monotonic() - started}
+    return {"code": code, "out": out.getvalue(), "err": err.getvalue(), "seconds": time.process_time() - started}
 
 
 def _main() -> None:

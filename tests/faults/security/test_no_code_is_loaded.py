@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 import shapestore
-from shapestore.schemas import recipe_file
+from shapestore.schemas import settings_file
 
 PACKAGE = Path(shapestore.__file__).parent
 
@@ -25,7 +25,7 @@ CALLS = frozenset({"eval", "exec", "compile", "__import__", "system", "popen"})
 LOADERS = frozenset({"load", "load_all", "unsafe_load", "full_load"})
 
 SAFE_LOADER = "_PlainLoader"
-"""The one loader of YAML, in schemas/recipe_file.py."""
+"""The one loader of YAML, in schemas/settings_file.py."""
 
 
 def suspicious(source: str) -> Iterator[str]:
@@ -113,7 +113,7 @@ def test_the_search_passes_over(line: str) -> None:
 
 
 def test_the_loader_of_recipes_is_a_safe_one() -> None:
-    loader = getattr(recipe_file, SAFE_LOADER)
+    loader = getattr(settings_file, SAFE_LOADER)
     assert issubclass(loader, yaml.SafeLoader)
     assert not issubclass(loader, yaml.UnsafeLoader | yaml.FullLoader)
     own = {tag for tag in loader.yaml_constructors if tag not in yaml.SafeLoader.yaml_constructors}

@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shapestore.errors import RecipeInvalid
-from shapestore.schemas.recipe_file import BUILT_IN, MAX_RECIPE_BYTES, load_recipe
+from shapestore.schemas.recipe_file import BUILT_IN, load_recipe
+from shapestore.schemas.settings_file import MAX_RECIPE_BYTES
 
 SECONDS = 10
 """What reading a recipe may take; the slowest of these takes 2."""
@@ -69,10 +70,10 @@ def test_what_is_no_plain_recipe_is_refused_in_bounded_time_and_memory(name: str
     file = tmp_path / "recipe.yaml"
     file.write_text(text)
     tracemalloc.start()
-    started = time.monotonic()
+    started = time.process_time()  # what other programs do is no matter
     with pytest.raises(RecipeInvalid, match=expected) as refused:
         load_recipe(str(file))
-    assert time.monotonic() - started < SECONDS
+    assert time.process_time() - started < SECONDS
     assert tracemalloc.get_traced_memory()[1] < MEMORY
     tracemalloc.stop()
     assert max(map(len, str(refused.value).splitlines())) < 2000
