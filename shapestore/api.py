@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from shapestore.store.reader import open_store as open  # noqa: A004
 
 if TYPE_CHECKING:
+    from shapestore.evaluate.protocols.reconstruct import Reconstruction
     from shapestore.preprocess.ingest import Estimate, Request, Work
     from shapestore.preprocess.job import Progress
     from shapestore.preprocess.rebuilt import RebuiltRow
@@ -18,11 +19,15 @@ if TYPE_CHECKING:
     from shapestore.quality.compare import Comparison
     from shapestore.quality.result import Level, Validation
     from shapestore.quality.why import Why
+    from shapestore.train.bench_result import BenchResult
+    from shapestore.train.checkpoint import State
 
 __all__ = [
     "IngestResult",
+    "bench",
     "derive",
     "diff",
+    "evaluate_reconstruction",
     "export",
     "ingest",
     "open",
@@ -31,6 +36,7 @@ __all__ = [
     "repair",
     "split",
     "split_unpaired",
+    "train",
     "validate",
     "why",
 ]
@@ -413,6 +419,187 @@ def diff(a: str | Path, b: str | Path) -> Comparison:
     from shapestore.quality.compare import compare_stores
 
     return compare_stores(Path(a), Path(b))
+
+
+def bench(
+    store: str | Path, *, fields: Sequence[str] = (), batch: int = 64, seconds: float = 2.0, workers: int = 0
+) -> BenchResult:
+    """Measure how fast shuffled batches come from a store on this machine, beside the machine's limits.
+
+    Parameters
+    ----------
+    store
+        Path of the store; nothing of it is changed.
+    fields
+        Arrays of a batch; none: all mapped arrays of which a batch fits into memory.
+    batch
+        Rows of a batch.
+    seconds
+        How long each of the measurements takes at most.
+    workers
+        Processes that read ahead; 0: this one reads.
+
+    Raises
+    ------
+    UsageError
+        The store has no such fields, or torch is not installed.
+    NotAStore, StoreDamaged
+        The store cannot be read.
+    """
+    _require_torch()
+    from shapestore.train.bench import bench as measure
+
+    return measure(store, fields, batch=batch, seconds=seconds, workers=workers)
+
+
+def train(
+    recipe: str,
+    store: str | Path,
+    run: str | Path,
+    *,
+    settings: Sequence[str] = (),
+    resume: Literal["auto", "never"] = "never",
+    workers: int = 0,
+    device: Literal["cpu", "cuda"] = "cpu",
+) -> State:
+    """Train a model on a store, and keep it in the folder of a run. Under torchrun, all processes train one model.
+
+    Parameters
+    ----------
+    recipe, settings
+        Built-in recipe such as `vecset-tiny`, or YAML file, and `key=value` changes to it.
+    store
+        Path of the store.
+    run
+        Folder of the run: settings, log, checkpoints.
+    resume
+        `auto`: go on from the newest checkpoint, or begin where there is none. `never`: the folder must be a new one.
+    workers
+        Processes that read ahead; 0: this one reads.
+    device
+        What the model runs on.
+
+    Returns
+    -------
+    State
+        What is to be known of the last checkpoint.
+
+    Raises
+    ------
+    RecipeInvalid, UsageError
+        The recipe is wrong, or does not fit the store.
+    WorkMismatch
+        A setting did not arrive, or the run was begun with other settings or another store.
+    StoppedEarly
+        SIGTERM or SIGINT, after a checkpoint: go on with `resume="auto"`.
+    """
+    _require_torch()
+    from shapestore.evaluate.queries import query_scores
+    from shapestore.train.data.loader import loader
+    from shapestore.train.data.sampler import ShapeSampler
+    from shapestore.train.loop import train as run_loop
+    from shapestore.train.objectives.labelled_sdf import LabelledSdf
+    from shapestore.train.ranks import launched
+    from shapestore.train.reconstruction import Samples, build_model, load_config, rows_of, samples
+
+    opened = open(store)
+    config = load_config(recipe, settings, opened)
+    data = Samples(opened, config.data)
+    validation = None
+    if config.data.validation is not None:
+        rows = rows_of(opened, config.data.split, config.data.validation)
+        validation = samples(opened, rows, config.data, rotated=False)
+    with launched(device) as ranks:
+        sampler = ShapeSampler(
+            data.dataset, config.train.batch, seed=config.data.seed, rank=ranks.rank, ranks=ranks.count
+        )
+        return run_loop(
+            config,
+            Path(run),
+            model=build_model(config),
+            objective=LabelledSdf(config.objective),
+            loader=loader(data.dataset, sampler, workers=workers, device=ranks.device),
+            sampler=sampler,
+            stores=[opened],
+            validate=None if validation is None else lambda model, _: query_scores(model, validation),
+            built={"data": data},
+            ranks=ranks,
+            resume=resume,
+        )
+
+
+def evaluate_reconstruction(
+    run: str | Path,
+    store: str | Path,
+    raw: str | Path,
+    out: str | Path,
+    *,
+    part: str = "test",
+    cells: int = 128,
+    f_score_mm: float = 2.0,
+    which: Literal["best", "last"] = "best",
+    on_progress: Callable[[int, int], None] | None = None,
+) -> Reconstruction:
+    """Rebuild held-out shapes with a trained model, and hold them against their raw label maps.
+
+    Parameters
+    ----------
+    run
+        Folder of the run, as `train` made it.
+    store
+        A store of the same schema and recipe as the one that it was trained on.
+    raw
+        Folder of the raw label maps; each must be the file that its row was made from.
+    out
+        New folder: `result.json`, `report.html`, and for each shape its slices and a mesh a class in patient space.
+    part
+        Part of the run's split that is judged.
+    cells
+        Cells along each axis of the cube at which truth and prediction are compared.
+    f_score_mm
+        Distance of the F-score, millimetres.
+    which
+        The checkpoint.
+
+    Raises
+    ------
+    UsageError
+        There is no such run, checkpoint or part, or shapes of the part were trained on.
+    WorkMismatch
+        The store does not fit the run.
+    InputRefused
+        A raw label map is lost or has changed.
+    """
+    _require_torch()
+    from shapestore.evaluate.protocols.reconstruct import Options, reconstruct
+    from shapestore.evaluate.protocols.reconstruct_page import write_result
+    from shapestore.train.reconstruction import ReconstructionConfig, class_names, load_model, rows_of, samples
+    from shapestore.train.run import Run
+
+    folder, opened = Run(Path(run)), open(store)
+    config = folder.config(ReconstructionConfig)
+    folder.require_fit(opened)
+    names = class_names(opened)
+    split = config.data.split
+    result = reconstruct(
+        load_model(config, folder.checkpoint(which)),
+        samples(opened, rows_of(opened, split, part), config.data, rotated=False),
+        samples(opened, rows_of(opened, split, config.data.train), config.data, rotated=False),
+        names,
+        Options(Path(raw), Path(out), cells, f_score_mm),
+        on_progress or _silent,
+    )
+    write_result(result, names, Path(out))
+    return result
+
+
+def _require_torch() -> None:
+    from importlib.util import find_spec
+
+    if find_spec("torch") is None:
+        from shapestore.errors import UsageError
+
+        raise UsageError("this needs torch, which is not installed: pip install 'shapestore[train]'")
 
 
 def _workers(workers: int | None, scheduler: str | None) -> Callable[[], Workers]:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Generator
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
+
+collect_ignore = [] if find_spec("torch") else ["train", "evaluate"]
+"""All of these tests need torch; the run on a newer Python does without it."""
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 

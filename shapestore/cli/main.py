@@ -9,8 +9,10 @@ from typing import Annotated, NoReturn
 import typer
 
 from shapestore.cli import (
+    bench,
     derive,
     diff,
+    evaluate,
     export,
     info,
     ingest,
@@ -20,6 +22,7 @@ from shapestore.cli import (
     repair,
     show,
     split,
+    train,
     validate,
     why,
 )
@@ -31,7 +34,24 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     rich_markup_mode="rich",
 )
-for module in (ingest, validate, info, ls, show, why, quarantine, rebuild, repair, diff, split, derive, export):
+for module in (
+    ingest,
+    validate,
+    info,
+    ls,
+    show,
+    why,
+    quarantine,
+    rebuild,
+    repair,
+    diff,
+    split,
+    derive,
+    export,
+    bench,
+    train,
+    evaluate,
+):
     app.command(name=module.__name__.rpartition(".")[2])(module.command)
 
 _debug = False

@@ -22,7 +22,7 @@ from tests.integration.conftest import SMALL, Program, environment, program  # n
 
 COMMANDS = (
     "ingest", "validate", "info", "ls", "show", "why", "quarantine", "rebuild", "repair", "diff", "split", "derive",
-    "export",
+    "export", "bench", "train", "evaluate",
 )  # fmt: skip
 
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from shapestore.preprocess import picture_draw as draw
 from shapestore.preprocess.picture_panels import Panel, Panels, Shape
-from shapestore.quality.raw_label_grid import raw_label_grid
+from shapestore.quality.raw_labels import frame_of, over_cube, raw_label_map
 from shapestore.schemas.families import LabelGrid, SdfSamples
 
 CELLS: Final = 160
@@ -60,7 +60,8 @@ def label_map(shape: Shape, raw: Path | None) -> LabelMap | None:
     """
     root = shape.store.root
     if raw is not None and root.recipe.labels is not None:
-        return LabelMap(raw_label_grid(shape.store, shape.row, raw, CELLS), "the raw label map")
+        labels = raw_label_map(shape.store, shape.row, raw)
+        return LabelMap(over_cube(labels, frame_of(shape.store, shape.row), CELLS), "the raw label map")
     for family in shape.families:
         if isinstance(family, LabelGrid):
             return LabelMap(shape.array(family.grid), f"{family.grid.name} of the store")

@@ -1,4 +1,4 @@
-"""The raw label map of a row over the normalised cube: the truth that samples and predictions are held against."""
+"""The raw label map of a row: the truth that samples and predictions are held against."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from shapestore.preprocess.source import SourceItem, load_source, raw_path
 from shapestore.store.reader import Store
 
 
-def raw_label_grid(store: Store, row: int, raw: Path, size: int) -> NDArray[np.int8]:
-    """Class of the raw voxel that holds the centre of each cell of [-1, 1]^3, by the store's own shift and scale.
+def raw_label_map(store: Store, row: int, raw: Path) -> RawLabelMap:
+    """Read the label map that a row was made from.
 
     Parameters
     ----------
@@ -26,13 +26,6 @@ def raw_label_grid(store: Store, row: int, raw: Path, size: int) -> NDArray[np.i
         A row that was made from a label map.
     raw
         Folder of the raw files.
-    size
-        Cells along each axis; cell i has its centre at -1 + (i + 0.5) * 2 / size.
-
-    Returns
-    -------
-    NDArray[np.int8]
-        (size, size, size), indexed (x, y, z); 0 outside all classes.
 
     Raises
     ------
@@ -47,5 +40,14 @@ def raw_label_grid(store: Store, row: int, raw: Path, size: int) -> NDArray[np.i
     found = load_source(store.root.source_kind).read(raw, item, store.root.recipe)
     if not isinstance(found, RawLabelMap):
         raise InputRefused(Reason.UNSUPPORTED, f"{source} is no label map")
-    frame = Frame(store.index("shift")[row], float(store.index("scale")[row]))
-    return label_grid(label_volume(found.codes, found.affine), frame, size)
+    return found
+
+
+def frame_of(store: Store, row: int) -> Frame:
+    """The row's own shift and scale: raw to normalised coordinates."""
+    return Frame(store.index("shift")[row], float(store.index("scale")[row]))
+
+
+def over_cube(labels: RawLabelMap, frame: Frame, size: int) -> NDArray[np.int8]:
+    """Class of the raw voxel that holds the centre of each cell of [-1, 1]^3, as `label_grid` gives it."""
+    return label_grid(label_volume(labels.codes, labels.affine), frame, size)

@@ -1,0 +1,1 @@
+"""Metrics, one file a family: pure functions over numpy arrays, each with the source of its definition."""

@@ -1,0 +1,1 @@
+"""How runs are judged: one file a protocol."""

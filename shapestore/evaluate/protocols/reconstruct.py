@@ -1,0 +1,212 @@
+"""Protocol `reconstruct`: held-out shapes rebuilt from points on their surfaces, against their raw label maps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import trimesh
+from numpy.typing import NDArray
+from torch import nn
+
+from shapestore.errors import UsageError
+from shapestore.evaluate.baselines import mean_label_map, nearest_case
+from shapestore.evaluate.dense import DenseField, predict
+from shapestore.evaluate.metrics.label_overlap import label_overlap
+from shapestore.evaluate.queries import query_scores
+from shapestore.evaluate.reconstruction import SurfaceScores, Truth, decoder, surface_scores, truth_of
+from shapestore.evaluate.slices import draw_slices
+from shapestore.quality.raw_labels import frame_of, over_cube, raw_label_map
+from shapestore.schemas.base import Strict
+from shapestore.store.reader import Store
+from shapestore.train.data.dataset import ShapeDataset
+from shapestore.train.data.visit import Visit
+
+GUESSES = MODEL, MEAN_MAP, NEAREST = "model", "mean label map", "nearest training case"
+"""What is held against the truth: the model, and what it must beat."""
+
+
+class DenseScores(Strict):
+    """Overlap with the truth at the centres of all cells of the cube."""
+
+    iou: float
+    """Intersection over union of all classes together."""
+    dice: float
+    """Dice of all classes together."""
+    class_iou: dict[str, float | None]
+    """By class; None where the truth has none of it."""
+    class_dice: dict[str, float | None]
+    """By class; None where the truth has none of it."""
+    mean_dice: float | None
+    """Mean over the classes that the truth has."""
+
+
+class CaseScores(Strict):
+    """What became of one shape."""
+
+    shape_id: str
+    queries: dict[str, float]
+    """Scores of the model at stored queries, as `query_scores`."""
+    dense: dict[str, DenseScores]
+    """Of the model and of each baseline."""
+    surface: SurfaceScores | None
+    """Of the model; None where it predicted nothing inside."""
+
+
+class Reconstruction(Strict):
+    """What the protocol found."""
+
+    cells: int
+    """Cells along each axis of the cube."""
+    f_score_mm: float
+    """Distance of the F-score."""
+    cases: tuple[CaseScores, ...]
+
+    def dense_mean(self, guess: str, score: Literal["iou", "dice", "mean_dice"]) -> float | None:
+        """Mean of a score of the model or of a baseline; None where no case has it."""
+        return _mean(getattr(case.dense[guess], score) for case in self.cases)
+
+    def class_dice(self, guess: str, name: str) -> float | None:
+        """Mean Dice of a class over the cases that have it; None where none has."""
+        return _mean(case.dense[guess].class_dice[name] for case in self.cases)
+
+    def query_mean(self, score: str) -> float | None:
+        """Mean of a score at stored queries."""
+        return _mean(case.queries[score] for case in self.cases)
+
+    def surface_mean(self, score: str) -> float | None:
+        """Mean of a score of surfaces over the cases of which something was predicted; None where none was."""
+        return _mean(getattr(case.surface, score) for case in self.cases if case.surface is not None)
+
+
+def _mean(values: Iterable[float | None]) -> float | None:
+    found = [value for value in values if value is not None]
+    return float(np.mean(found)) if found else None
+
+
+@dataclass(frozen=True)
+class Options:
+    """How cases are judged."""
+
+    raw: Path
+    """Folder of the raw label maps."""
+    out: Path
+    """New folder for meshes and pictures."""
+    cells: int = 128
+    """Cells along each axis of the cube."""
+    f_score_mm: float = 2.0
+    """Distance of the F-score, millimetres."""
+
+
+def reconstruct(
+    model: nn.Module,
+    test: ShapeDataset,
+    train: ShapeDataset,
+    classes: Sequence[str],
+    options: Options,
+    report: Callable[[int, int], None],
+) -> Reconstruction:
+    """Judge a model on the shapes of `test`.
+
+    Parameters
+    ----------
+    model
+        In evaluation mode.
+    test, train
+        Samples of the held-out shapes, and of those that were trained on, from which the baselines come.
+    classes
+        Names of the classes 1, 2, ...
+    options
+        How cases are judged.
+    report
+        Called with the cases done and all of them.
+
+    Raises
+    ------
+    UsageError
+        The same shape is in both, or the folder is there already.
+    InputRefused
+        A raw label map is lost, or is not the one that its row was made from.
+    """
+    _refuse_leaks(test, train)
+    if options.out.exists():
+        raise UsageError(f"{options.out} is there already. Choose another folder for what comes of it.")
+    options.out.mkdir(parents=True)
+    known = _KnownCases(train, options)
+    cases = []
+    for index, row in enumerate(test.rows.tolist()):
+        report(index, len(test))
+        truth = truth_of(test.store, row, options.raw, options.cells)
+        sample = test[Visit(index)]
+        field = predict(decoder(model, sample), options.cells, len(classes))
+        predicted = {MODEL: field.codes, MEAN_MAP: known.mean, NEAREST: known.nearest(sample["surface_points"].numpy())}
+        shape_id = str(test.ids[index])
+        one = ShapeDataset(test.store, draws=test.draws, rows=[row], seed=test.seed)  # type: ignore[arg-type]
+        cases.append(
+            CaseScores(
+                shape_id=shape_id,
+                queries=query_scores(model, one),
+                dense={name: _dense(codes, truth.codes, classes) for name, codes in predicted.items()},
+                surface=_surface(field, truth, shape_id, options),
+            )
+        )
+        folder = options.out / f"{index:03d}"
+        folder.mkdir()
+        _write_meshes(folder, field, truth, classes)
+        draw_slices(folder / "slices.png", truth.codes, field.codes, classes, shape_id)
+    report(len(test), len(test))
+    return Reconstruction(cells=options.cells, f_score_mm=options.f_score_mm, cases=tuple(cases))
+
+
+def _refuse_leaks(test: ShapeDataset, train: ShapeDataset) -> None:
+    groups = [set(each.store.index("group")[each.rows]) for each in (test, train)]
+    if shared := sorted(groups[0] & groups[1]):
+        raise UsageError(
+            f"{len(shared)} objects, such as {shared[0]!r}, are tested and were trained on. Judge another part of the "
+            "split."
+        )
+
+
+class _KnownCases:
+    """The training cases, for baselines that know nothing but them."""
+
+    def __init__(self, train: ShapeDataset, options: Options) -> None:
+        self._maps = np.stack([_codes(train.store, row, options) for row in train.rows.tolist()])
+        self._surfaces = [train[Visit(index)]["surface_points"].numpy() for index in range(len(train))]
+        self.mean = mean_label_map(self._maps)
+
+    def nearest(self, surface: NDArray[np.float32]) -> NDArray[np.int8]:
+        """The label map of the training case whose surface is nearest."""
+        found: NDArray[np.int8] = self._maps[nearest_case(surface, self._surfaces)]
+        return found
+
+
+def _codes(store: Store, row: int, options: Options) -> NDArray[np.int8]:
+    return over_cube(raw_label_map(store, row, options.raw), frame_of(store, row), options.cells)
+
+
+def _dense(prediction: NDArray[np.int8], truth: NDArray[np.int8], classes: Sequence[str]) -> DenseScores:
+    found = label_overlap(prediction, truth, len(classes))
+    return DenseScores(
+        iou=found.union_iou,
+        dice=found.union_dice,
+        class_iou=dict(zip(classes, found.class_iou, strict=True)),
+        class_dice=dict(zip(classes, found.class_dice, strict=True)),
+        mean_dice=found.mean_dice,
+    )
+
+
+def _surface(field: DenseField, truth: Truth, shape_id: str, options: Options) -> SurfaceScores | None:
+    prediction = field.union_surface(truth.frame)
+    return None if prediction is None else surface_scores(prediction, truth.surface, shape_id, options.f_score_mm)
+
+
+def _write_meshes(folder: Path, field: DenseField, truth: Truth, classes: Sequence[str]) -> None:
+    """One PLY a class, in the space of the raw file: millimetres, RAS+."""
+    for code, name in enumerate(classes, start=1):
+        mesh = field.class_surface(code, truth.frame)
+        if mesh is not None:
+            trimesh.Trimesh(mesh.vertices, mesh.faces, process=False).export(folder / f"{code:02d}-{name}.ply")

@@ -1,0 +1,1 @@
+"""Learning on stores: data path, models, objectives and the loop."""

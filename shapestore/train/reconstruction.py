@@ -1,0 +1,211 @@
+"""Reconstruction of labelled shapes from points on their surfaces: its settings, and what is built from them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field, PositiveInt
+
+from shapestore.errors import UsageError
+from shapestore.schemas.base import Strict
+from shapestore.schemas.families import SdfSamples
+from shapestore.schemas.recipe import Seed
+from shapestore.schemas.settings_file import in_words, read_settings
+from shapestore.store.reader import Store
+from shapestore.train.data.dataset import ShapeDataset
+from shapestore.train.data.draw import RandomDraw, StratifiedDraw
+from shapestore.train.models.settings import VecSetSettings
+from shapestore.train.objectives.presets import objective_preset
+from shapestore.train.objectives.settings import LabelledSdfSettings
+from shapestore.train.settings import RunConfig
+
+BUILT_IN: Final = ("vecset-tiny", "vecset-small", "vecset-paper")
+"""Names of the recipes that ship with the package."""
+
+SURFACE: Final = ("surface_points", "surface_labels")
+VOLUME: Final = ("vol_points", "vol_sdf", "vol_labels")
+NEAR: Final = ("near_points", "near_sdf", "near_labels")
+
+
+class DataSettings(Strict):
+    """Which shapes are trained on, and what of each a sample has."""
+
+    split: str = "split"
+    """Index array that divides the shapes: the dataset's own split, or one of `shapestore split`."""
+    train: str = "train"
+    """Its part that is trained on."""
+    validation: str | None = "val"
+    """Its part that is validated on; None: no validation."""
+    surface: PositiveInt = 8192
+    """Surface points of a sample, with their classes: what the model sees of the shape."""
+    inside: PositiveInt = 1024
+    """Volume queries inside the shape."""
+    outside: PositiveInt = 1024
+    """Volume queries outside."""
+    near: PositiveInt = 1024
+    """Queries near the surface."""
+    rotation: Annotated[float, Field(ge=0, le=180)] = 0.0
+    """Largest angle, degrees, by which a training sample is turned. It is never mirrored: left and right have names."""
+    seed: Seed = 0
+    """Seed of the draws and of the order."""
+
+
+class ReconstructionConfig(RunConfig):
+    """A run that learns to reconstruct labelled shapes."""
+
+    model: VecSetSettings
+    """The model."""
+    objective: LabelledSdfSettings = LabelledSdfSettings()
+    """What is minimised."""
+    data: DataSettings = DataSettings()
+    """What is trained on."""
+
+
+class Samples:
+    """The training samples of a store."""
+
+    def __init__(self, store: Store, settings: DataSettings) -> None:
+        self.dataset = samples(store, rows_of(store, settings.split, settings.train), settings)
+        self._asked = settings
+
+    @property
+    def settings(self) -> DataSettings:
+        """The settings in effect: what is drawn is read from the dataset."""
+        surface, volume, near = self.dataset.draws
+        assert isinstance(volume, StratifiedDraw)  # noqa: S101
+        return self._asked.model_copy(
+            update={
+                "surface": surface.size,
+                "inside": volume.counts["inside"],
+                "outside": volume.counts["outside"],
+                "near": near.size,
+                "rotation": self.dataset.rotation,
+                "seed": self.dataset.seed,
+            }
+        )
+
+
+def load_config(name_or_file: str, settings: Iterable[str], store: Store) -> ReconstructionConfig:
+    """Read a recipe of training, and let the store say how many classes there are.
+
+    Parameters
+    ----------
+    name_or_file
+        Name of a built-in recipe, or path of a YAML file.
+    settings
+        `key=value` texts such as `train.steps=500`, or `objective=upstream` for a named objective.
+    store
+        What will be trained on.
+
+    Raises
+    ------
+    RecipeInvalid
+        Unknown name, bad YAML, unknown or misspelt keys, values out of range: every problem at once.
+    UsageError
+        The store has no labelled samples, or another number of classes than the recipe says.
+    """
+    folder = files("shapestore.train.recipes")
+    values = read_settings(name_or_file, {name: folder.joinpath(f"{name}.yaml") for name in BUILT_IN}, settings)
+    classes = len(class_names(store))
+    if isinstance(model := values.get("model"), dict):
+        model.setdefault("classes", classes)
+    if isinstance(objective := values.get("objective"), str):
+        values["objective"] = objective_preset(objective).model_dump()
+    with in_words(ReconstructionConfig, f"recipe {name_or_file}"):
+        config = ReconstructionConfig.model_validate(values)
+    if config.model.classes != classes:
+        raise UsageError(
+            f"model.classes is {config.model.classes}, and {store.path} has {classes} classes: "
+            f"{', '.join(class_names(store))}. Leave the setting out, and the store's number is taken."
+        )
+    return config
+
+
+def class_names(store: Store) -> tuple[str, ...]:
+    """Names of the classes of a store, those of codes 1, 2, ...
+
+    Raises
+    ------
+    UsageError
+        It has no labelled volume samples, as stores of label maps do.
+    """
+    for family in store.root.content.families:
+        if isinstance(family, SdfSamples) and family.where == "volume" and family.labels is not None:
+            return tuple(code.name for code in family.labels.codes if code.value > 0)
+    raise UsageError(
+        f"{store.path} has no labelled samples of signed distance. Ingest label maps: shapestore ingest cardiac ..."
+    )
+
+
+def rows_of(store: Store, split: str, part: str) -> NDArray[np.int64]:
+    """Rows of one part of a split, at least one.
+
+    Raises
+    ------
+    UsageError
+        There is no such split or part, or it is empty: says how to divide the store.
+    """
+    divide = f"Divide it by cases with: shapestore split {store.path} {split} --parts train=0.8,val=0.1,test=0.1"
+    try:
+        rows = store.rows(**{split: part})
+    except UsageError as error:
+        raise UsageError(f"{error} {divide}") from None
+    if not len(rows):
+        raise UsageError(f"{store.path} has no shape whose {split} is {part}. {divide}")
+    return rows
+
+
+def samples(store: Store, rows: NDArray[np.int64], settings: DataSettings, *, rotated: bool = True) -> ShapeDataset:
+    """Samples of some rows, each with surface points and three kinds of queries.
+
+    Parameters
+    ----------
+    store, rows
+        The shapes.
+    settings
+        How much of each is drawn.
+    rotated
+        Whether samples are turned as `settings.rotation` says: for training, not for judging.
+    """
+    draws = (
+        RandomDraw(arrays=SURFACE, count=settings.surface),
+        StratifiedDraw(arrays=VOLUME, by="vol_sdf", counts={"inside": settings.inside, "outside": settings.outside}),
+        RandomDraw(arrays=NEAR, count=settings.near),
+    )
+    rotation = settings.rotation if rotated else 0.0
+    return ShapeDataset(store, draws=draws, rows=rows, seed=settings.seed, rotation=rotation)
+
+
+def build_model(config: ReconstructionConfig) -> Any:
+    """The model with its initial weights, a function of the settings and of `train.seed`."""
+    from shapestore.train.models.vecset import VecSet
+
+    return VecSet(config.model, seed=config.train.seed)
+
+
+def load_model(config: ReconstructionConfig, checkpoint: Path) -> Any:
+    """The model of a checkpoint, ready to be judged: of the averaged weights where the run kept an average.
+
+    Raises
+    ------
+    StoreDamaged
+        The checkpoint is lost or damaged.
+    WorkMismatch
+        It was trained with other settings of the model than the run says.
+    """
+    from shapestore.train.checkpoint import read_state, read_tensors
+    from shapestore.train.readback import flat, require_equal
+
+    model = build_model(config)
+    state = read_state(checkpoint)
+    asked = flat(model.settings.model_dump(mode="json"), "model.")
+    trained = {name: value for name, value in state.settings.items() if name.startswith("model.")}
+    require_equal(trained, asked, f"{checkpoint} holds another model:", "Choose a checkpoint of this run.")
+    tensors = read_tensors(checkpoint, state)
+    model.load_state_dict(tensors.get("average", tensors["weights"]))
+    return model.eval()

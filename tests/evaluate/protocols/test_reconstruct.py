@@ -1,0 +1,164 @@
+"""Hearts in, a trained model out, judged against the raw label maps: the whole way, small."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import trimesh
+from numpy.typing import NDArray
+from scipy.spatial import cKDTree
+
+from demo.heart import write_hearts
+from shapestore import api
+from shapestore.errors import InputRefused, RecipeInvalid, UsageError, WorkMismatch
+from shapestore.evaluate.dense import predict
+from shapestore.evaluate.metrics.label_overlap import label_overlap
+from shapestore.evaluate.reconstruction import surface_scores, truth_of
+
+SETTINGS = (
+    "surface.count=2000",
+    "surface.per_class_minimum=20",
+    "volume.count=30000",
+    "volume.per_class_minimum=100",
+    "near.count=30000",
+)
+MODEL = ("model.latents=16", "model.width=32", "model.heads=2", "model.depth=1")
+SHORT = (
+    *MODEL,
+    *("train.steps=4", "train.batch=2", "train.reference_batch=2", "train.warmup_steps=1", "train.validate_every=2"),
+    *("train.checkpoint_every=2", "data.surface=200", "data.inside=50", "data.outside=50", "data.near=50"),
+)
+
+
+@pytest.fixture(scope="module")
+def raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_hearts(tmp_path_factory.mktemp("hearts"), cases=6, size=40)
+
+
+@pytest.fixture(scope="module")
+def hearts(raw: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("store") / "hearts.zarr"
+    api.ingest("cardiac", raw, path, settings=SETTINGS, workers=0)
+    api.split(path, "split", {"train": 0.5, "val": 0.2, "test": 0.3})
+    return path
+
+
+@pytest.fixture(scope="module")
+def run(hearts: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("runs") / "tiny"
+    state = api.train("vecset-tiny", hearts, folder, settings=SHORT)
+    assert state.step == 4
+    assert state.best is not None
+    return folder
+
+
+def test_the_stored_samples_themselves_rebuild_the_raw_label_map(hearts: Path, raw: Path) -> None:
+    """Shift, scale, signs, codes and grid agree: the nearest stored sample is as good a model as there can be."""
+    store = api.open(hearts)
+    for row in store.rows()[:3].tolist():
+        arrays = [(store[f"{where}_points"][row], store[f"{where}_sdf"][row], store[f"{where}_labels"][row])
+                  for where in ("vol", "near")]  # fmt: skip
+        points, sdf, labels = (np.concatenate(each) for each in zip(*arrays, strict=True))
+        tree = cKDTree(points)
+
+        def decode(queries: NDArray[np.float32]) -> NDArray[np.float32]:
+            nearest = tree.query(queries)[1]  # noqa: B023 (used at once)
+            logits = np.eye(11, dtype=np.float32)[labels[nearest]][:, 1:]  # noqa: B023
+            return np.concatenate([sdf[nearest, None], logits], axis=1)  # noqa: B023
+
+        truth = truth_of(store, row, raw, 48)
+        codes = predict(decode, 48, 10).codes
+        found = label_overlap(codes, truth.codes, 10)
+        assert found.union_iou > 0.8  # the voxels of the map are as large as these cells
+        assert found.mean_dice is not None
+        assert found.mean_dice > 0.7
+        for axis in range(3):
+            for shift in (-1, 1):
+                moved = label_overlap(np.roll(codes, shift, axis), truth.codes, 10)
+                assert moved.union_iou < found.union_iou - 0.05, "a cell to either side fits less"
+
+
+def test_the_true_surface_lies_where_the_store_has_its_points(hearts: Path, raw: Path) -> None:
+    store = api.open(hearts)
+    row = int(store.rows()[0])
+    truth = truth_of(store, row, raw, 16)
+    outer = truth.frame.invert(store["surface_points"][row])
+    on_it = cKDTree(truth.surface.vertices).query(outer)[0] < 6  # millimetres; the voxels are 4
+    assert on_it.mean() > 0.5, "the others are walls between chambers"
+    same = surface_scores(truth.surface, truth.surface, "x", 2.0)
+    assert same.hausdorff95_mm < 3
+    assert same.normal_consistency > 0.9
+
+
+def test_a_run_is_judged_with_scores_pictures_meshes_and_a_page(
+    run: Path, hearts: Path, raw: Path, tmp_path: Path
+) -> None:
+    result = api.evaluate_reconstruction(run, hearts, raw, tmp_path / "out", cells=24)
+    store = api.open(hearts)
+    tested = set(store.index("shape_id")[store.rows(split="test")])
+    assert {case.shape_id for case in result.cases} == tested
+    assert json.loads((tmp_path / "out" / "result.json").read_text()) == result.model_dump(mode="json")
+    page = (tmp_path / "out" / "report.html").read_text()
+    for number, case in enumerate(result.cases):
+        assert case.shape_id in page
+        assert f"{number:03d}/slices.png" in page
+        assert (tmp_path / "out" / f"{number:03d}" / "slices.png").read_bytes().startswith(b"\x89PNG")
+        assert 0 <= case.queries["iou"] <= 1
+        nearest = case.dense["nearest training case"]
+        assert 0.1 < nearest.iou < 1, "another heart in the same pose"
+    for file in (tmp_path / "out").rglob("*.ply"):
+        assert trimesh.load(file, process=False).vertices.shape[1] == 3
+    with pytest.raises(UsageError, match="is there already"):
+        api.evaluate_reconstruction(run, hearts, raw, tmp_path / "out", cells=24)
+
+
+def test_shapes_that_were_trained_on_are_not_judged(run: Path, hearts: Path, raw: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="were trained on"):
+        api.evaluate_reconstruction(run, hearts, raw, tmp_path / "out", part="train", cells=16)
+
+
+def test_a_raw_file_that_has_changed_is_refused(run: Path, hearts: Path, raw: Path, tmp_path: Path) -> None:
+    changed = tmp_path / "raw"
+    shutil.copytree(raw, changed)
+    store = api.open(hearts)
+    source = store.index("source")[store.rows(split="test")[0]]
+    other = store.index("source")[store.rows(split="train")[0]]
+    shutil.copy(raw / other, changed / source)
+    with pytest.raises(InputRefused, match="has changed since it was ingested"):
+        api.evaluate_reconstruction(run, hearts, changed, tmp_path / "out", cells=16)
+
+
+def test_a_store_of_another_recipe_is_refused(run: Path, raw: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other.zarr"
+    api.ingest("cardiac", raw, other, settings=(*SETTINGS, "near.sigma=0.02"), workers=0)
+    with pytest.raises(WorkMismatch, match="recipe"):
+        api.evaluate_reconstruction(run, other, raw, tmp_path / "out", cells=16)
+
+
+def test_a_finished_run_is_resumed_to_nothing_and_another_setting_is_refused(run: Path, hearts: Path) -> None:
+    assert api.train("vecset-tiny", hearts, run, settings=SHORT, resume="auto").step == 4
+    with pytest.raises(WorkMismatch, match=r"model\.depth"):
+        api.train("vecset-tiny", hearts, run, settings=(*SHORT, "model.depth=2"), resume="auto")
+    with pytest.raises(UsageError, match="there already"):
+        api.train("vecset-tiny", hearts, run, settings=SHORT)
+
+
+@pytest.mark.parametrize(
+    ("settings", "error", "text"),
+    [
+        (("train.stepz=4",), RecipeInvalid, "steps"),
+        (("model.classes=3",), UsageError, "10 classes"),
+        (("data.split=fold9",), UsageError, "shapestore split"),
+        (("data.train=nobody",), UsageError, "shapestore split"),
+    ],
+)
+def test_what_does_not_fit_is_refused_before_anything_is_made(
+    settings: tuple[str, ...], error: type[Exception], text: str, hearts: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(error, match=text):
+        api.train("vecset-tiny", hearts, tmp_path / "run", settings=(*SHORT, *settings))
+    assert not (tmp_path / "run").exists()

@@ -1,0 +1,141 @@
+"""What happens beside the steps: validation, the best checkpoint, divergence, and the caller's random state."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from shapestore.errors import ShapestoreError, UsageError
+from shapestore.train.checkpoint import checkpoint_steps, read_state
+from shapestore.train.run import Run
+from tests.train import toy
+from tests.train.toy import Toy, ToyConfig, losses, run_toy, settings
+
+
+def config(**changes: Any) -> ToyConfig:
+    return ToyConfig(train=settings(**changes))
+
+
+def follow(values: dict[int, float], seen: list[int] | None = None) -> Any:
+    """A validation that finds the given values."""
+
+    def validate(model: nn.Module, step: int) -> dict[str, float]:
+        if seen is not None:
+            seen.append(step)
+        return {"iou": values[step]}
+
+    return validate
+
+
+def test_it_learns(toy_store: Path, tmp_path: Path) -> None:
+    run_toy(toy_store, tmp_path / "run", config(steps=80, lr=0.03))
+    fits = [line["train/fit"] for line in losses(tmp_path / "run") if "train/fit" in line]
+    assert sum(fits[-10:]) < 0.5 * sum(fits[:10])
+
+
+@pytest.mark.parametrize(("order", "best"), [("highest", 8), ("lowest", 10)])
+def test_the_best_and_the_newest_are_kept(toy_store: Path, tmp_path: Path, order: str, best: int) -> None:
+    values = {2: 0.5, 4: math.nan, 6: 0.2, 8: 0.9, 10: 0.1, 12: 0.9, 14: 0.3, 16: 0.4}
+    seen: list[int] = []
+    asked = config(steps=16, validate_every=2, keep_last=2, best={"metric": "iou", "order": order})
+    run_toy(toy_store, tmp_path / "run", asked, validate=follow(values, seen))
+    assert seen == list(values)
+    run = Run(tmp_path / "run")
+    assert checkpoint_steps(run.checkpoints) == [best, 14, 16]
+    state = read_state(run.checkpoint("best"))
+    assert (state.step, state.metrics) == (best, {"iou": values[best]})
+
+
+def test_without_a_best_only_the_newest_are_kept(toy_store: Path, tmp_path: Path) -> None:
+    run_toy(toy_store, tmp_path / "run", config(checkpoint_every=5, keep_last=2))
+    run = Run(tmp_path / "run")
+    assert checkpoint_steps(run.checkpoints) == [10, 12]
+    with pytest.raises(UsageError, match="no best checkpoint"):
+        run.checkpoint("best")
+
+
+def test_without_a_validation_there_is_none(toy_store: Path, tmp_path: Path) -> None:
+    state = run_toy(toy_store, tmp_path / "run", config(), validate=None)
+    assert (state.step, state.metrics, state.validated) == (12, {}, None)
+    with pytest.raises(UsageError, match=r"train.best names a metric"):
+        run_toy(toy_store, tmp_path / "other", config(best={"metric": "iou"}), validate=None)
+
+
+def test_a_best_that_the_validation_does_not_give_is_named(toy_store: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"train.best is 'dice', and the validation gives error, step"):
+        run_toy(toy_store, tmp_path / "run", config(best={"metric": "dice"}))
+
+
+def test_an_error_of_the_validation_is_not_swallowed(toy_store: Path, tmp_path: Path) -> None:
+    with pytest.raises(KeyError):
+        run_toy(toy_store, tmp_path / "run", config(), validate=follow({}))
+
+
+@pytest.mark.parametrize("changes", [{}, {"log_every": 12}, {"log_every": 12, "checkpoint_every": 6}])
+def test_a_run_that_diverges_stops_and_keeps_nothing_of_it(
+    toy_store: Path, tmp_path: Path, changes: dict[str, int]
+) -> None:
+    with pytest.raises(ShapestoreError, match=r"the run diverged"):
+        run_toy(toy_store, tmp_path / "run", config(lr=1e30, warmup_steps=0, **changes))
+    assert checkpoint_steps(tmp_path / "run" / "checkpoints") == []
+
+
+def test_the_callers_random_state_is_neither_used_nor_touched(toy_store: Path, tmp_path: Path) -> None:
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        run_toy(toy_store, tmp_path / "one", config())
+        after = torch.rand(1)
+        torch.manual_seed(1)
+        assert torch.equal(torch.rand(1), after)
+        torch.manual_seed(2)
+        run_toy(toy_store, tmp_path / "two", config())
+    assert losses(tmp_path / "one") == losses(tmp_path / "two")
+
+
+def test_workers_change_nothing(toy_store: Path, tmp_path: Path) -> None:
+    run_toy(toy_store, tmp_path / "none", config())
+    run_toy(toy_store, tmp_path / "two", config(), workers=2)
+    assert losses(tmp_path / "none") == losses(tmp_path / "two")
+
+
+def test_the_model_learns_in_training_mode_after_a_validation(
+    toy_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    modes: list[bool] = []
+    real = Toy.distance
+
+    def noted(model: Toy, points: torch.Tensor) -> torch.Tensor:
+        modes.append(model.training)
+        return real(model, points)
+
+    monkeypatch.setattr(Toy, "distance", noted)
+    run_toy(toy_store, tmp_path / "run", config(steps=3, validate_every=1))
+    assert modes == [True, False] * 3
+
+
+def test_the_learning_rate_is_told_as_a_number(
+    toy_store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_toy(toy_store, tmp_path / "run", config(lr=0.01, reference_batch=2))
+    assert "highest learning rate 0.01 * 8 / 2 = 0.04" in capsys.readouterr().err
+    lines = losses(tmp_path / "run")
+    assert lines[0] == {"step": 0, "setting/lr_ratio": 4.0, "setting/peak_lr": 0.04}
+    assert max(line.get("train/lr", 0) for line in lines) == pytest.approx(0.04)
+
+
+def test_the_order_is_certified_at_the_end_of_epochs(
+    toy_store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    state = run_toy(toy_store, tmp_path / "run", config(steps=6))
+    said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("epoch")]
+    assert [line.split(",")[0] for line in said] == ["epoch 1 done", "epoch 2 done"]
+    assert said[-1].endswith(state.sampler["certificate"])
+
+
+def test_epochs_are_as_long_as_the_sampler_says(toy_store: Path, tmp_path: Path) -> None:
+    assert run_toy(toy_store, tmp_path / "run", config(steps=None, epochs=2)).step == 2 * -(-toy.SHAPES // 8)

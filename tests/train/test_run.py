@@ -1,0 +1,98 @@
+"""The folder of a run: what it records, and which settings and stores it goes with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+import shapestore
+from shapestore.errors import StoreDamaged, UsageError, WorkMismatch
+from shapestore.train.run import Run
+from tests.train.toy import ToyConfig, ToySettings, make_store, settings
+
+CONFIG = ToyConfig(train=settings(betas=(0.85, 0.99), best={"metric": "iou"}))
+
+
+def test_what_is_asked_is_what_is_kept(tmp_path: Path, toy_store: Path) -> None:
+    store = shapestore.open(toy_store)
+    run = Run.create(tmp_path / "run", CONFIG, [store])
+    assert Run(tmp_path / "run").config(ToyConfig) == CONFIG
+    (identity,) = run.record().stores
+    assert identity.path == str(toy_store)
+    assert identity.commit == store.root.sha256
+    assert identity.recipe_digest == store.root.recipe_digest
+    assert run.record().versions["torch"] == torch.__version__
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["run"]
+
+
+@given(
+    lr=st.floats(1e-12, 1e3),
+    decay=st.floats(0, 1, exclude_max=True),
+    seed=st.integers(0, 2**63 - 1),
+    dropout=st.floats(0, 1),
+)
+def test_any_settings_come_back_as_they_were(
+    tmp_path_factory: pytest.TempPathFactory, lr: float, decay: float, seed: int, dropout: float
+) -> None:
+    config = ToyConfig(
+        train=settings(lr=lr, ema=decay, seed=seed, betas=(decay, decay)), model=ToySettings(dropout=dropout)
+    )
+    run = Run.create(tmp_path_factory.mktemp("any") / "run", config, [])
+    assert run.config(ToyConfig) == config
+    run.require_same(config, [])
+
+
+def test_an_interrupted_making_is_made_anew(tmp_path: Path) -> None:
+    (tmp_path / ".run.new" / "checkpoints").mkdir(parents=True)
+    Run.create(tmp_path / "run", CONFIG, [])
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
+def test_a_folder_without_a_run_is_said_so(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"is no folder of a run: it has no settings.yaml"):
+        Run(tmp_path).config(ToyConfig)
+    with pytest.raises(UsageError, match=r"has no checkpoint"):
+        Run(tmp_path).checkpoint("last")
+
+
+@pytest.mark.parametrize("text", ["a: [", "train: 3", "train: {steps: 1}", ""])
+def test_settings_that_are_none_are_refused(tmp_path: Path, text: str) -> None:
+    run = Run.create(tmp_path / "run", CONFIG, [])
+    (run.path / "settings.yaml").write_text(text)
+    with pytest.raises(UsageError, match=r"settings.yaml"):
+        run.config(ToyConfig)
+    with pytest.raises(UsageError):
+        run.require_same(CONFIG, [])
+
+
+def test_a_damaged_record_is_refused(tmp_path: Path) -> None:
+    run = Run.create(tmp_path / "run", CONFIG, [])
+    (run.path / "run.json").write_text("{")
+    with pytest.raises(StoreDamaged, match=r"run.json is damaged"):
+        run.record()
+
+
+def test_a_store_is_the_same_wherever_it_lies_and_another_whatever_differs(tmp_path: Path, toy_store: Path) -> None:
+    copy, other = make_store(tmp_path / "copy.zarr"), make_store(tmp_path / "other.zarr", shapes=19)
+    run = Run.create(tmp_path / "run", CONFIG, [shapestore.open(toy_store)])
+    run.require_same(CONFIG, [shapestore.open(copy)])
+    with pytest.raises(WorkMismatch, match=r"other content:(.|\n)*store 0: commit"):
+        run.require_same(CONFIG, [shapestore.open(other)])
+    with pytest.raises(WorkMismatch, match=r"store 1: commit"):
+        run.require_same(CONFIG, [shapestore.open(toy_store), shapestore.open(copy)])
+
+
+def test_a_store_fits_if_its_arrays_mean_the_same(tmp_path: Path, toy_store: Path) -> None:
+    run = Run.create(tmp_path / "run", CONFIG, [shapestore.open(toy_store)])
+    run.require_fit(shapestore.open(make_store(tmp_path / "more.zarr", shapes=21)))
+    for name, value in {"recipe_digest": "0" * 64, "content": None}.items():
+        store = shapestore.open(toy_store)
+        content = store.root.content.model_copy(update={"families": store.root.content.families[:1]})
+        update = {"content": content} if value is None else {name: value}
+        store.root = store.root.model_copy(update=update)
+        with pytest.raises(WorkMismatch, match="Ingest the store with the recipe"):
+            run.require_fit(store)
