@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -128,6 +129,9 @@ def test_a_global_shuffle_holds_every_row_once_an_epoch() -> None:
     assert (calls == pattern.calls(32, np.random.default_rng(0))).all()
 
 
+@pytest.mark.skipif(
+    "SHAPESTORE_BENCHMARKS" not in os.environ, reason="benchmarks are run by hand: SHAPESTORE_BENCHMARKS=1"
+)
 @pytest.mark.slow
 def test_the_command_writes_tables_and_json(tmp_path: Path) -> None:
     file = tmp_path / "out.json"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import math
+import os
 import subprocess
 import sys
 import time
@@ -215,6 +216,9 @@ def test_without_a_required_library_the_command_fails_at_once() -> None:
     assert "required, and missing: open3d" in done.stderr
 
 
+@pytest.mark.skipif(
+    "SHAPESTORE_BENCHMARKS" not in os.environ, reason="benchmarks are run by hand: SHAPESTORE_BENCHMARKS=1"
+)
 @pytest.mark.slow
 def test_the_command_writes_tables_and_json(tmp_path: Path) -> None:
     data, file = tmp_path / "data", tmp_path / "out.json"

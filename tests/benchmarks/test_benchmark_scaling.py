@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -56,6 +57,9 @@ def test_a_store_that_differs_ends_the_run() -> None:
         scaling.compare(kept, {"a": "2"})
 
 
+@pytest.mark.skipif(
+    "SHAPESTORE_BENCHMARKS" not in os.environ, reason="benchmarks are run by hand: SHAPESTORE_BENCHMARKS=1"
+)
 @pytest.mark.slow
 def test_the_command_writes_a_table_and_json(tmp_path: Path) -> None:
     file = tmp_path / "out.json"

@@ -256,7 +256,7 @@ def test_items_added_while_a_run_was_interrupted_follow_the_planned_ones(raw: Pa
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
 def test_an_interrupted_run_is_resumed_to_the_same_bytes(raw: Path, tmp_path: Path, number: signal.Signals) -> None:
     command = [sys.executable, "-m", "shapestore", "ingest", "meshes", str(raw)]
     options = ["--recipe", "nepa-shapenet", "--set", "grid.size=24", "--workers", "2"]

@@ -144,7 +144,7 @@ def seen_of(path: Path) -> dict[int, str]:
     return seen(path)
 
 
-@pytest.mark.parametrize("most", [4, pytest.param(12, marks=pytest.mark.slow)], ids=["some", "more"])
+@pytest.mark.parametrize("most", [4, pytest.param(8, marks=pytest.mark.slow)], ids=["some", "more"])
 def test_a_killed_commit_is_finished_or_made_again(
     scenario: tuple[Action, Path, Path], tmp_path: Path, most: int
 ) -> None:
@@ -163,7 +163,7 @@ def test_a_killed_commit_is_finished_or_made_again(
         assert not is_pending(path)
 
 
-@pytest.mark.parametrize("most", [4, pytest.param(12, marks=pytest.mark.slow)], ids=["some", "more"])
+@pytest.mark.parametrize("most", [4, pytest.param(8, marks=pytest.mark.slow)], ids=["some", "more"])
 def test_before_the_next_writer_comes_readers_see_a_commit_or_that_it_changes(
     scenario: tuple[Action, Path, Path], tmp_path: Path, most: int
 ) -> None:

@@ -53,7 +53,8 @@ def alone(raw_meshes: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[d
     return tree_digest(store), time.monotonic() - started
 
 
-@pytest.mark.parametrize("rounds", [2, pytest.param(4, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("rounds", [3])
 def test_two_ingests_make_the_store_of_one(
     raw_meshes: Path,
     alone: tuple[dict[str, str], float],

@@ -68,7 +68,7 @@ def test_every_read_beside_a_writer_is_of_one_commit(in_memory: Path, kinds: Seq
     judge(beside_a_writer(in_memory / "s.zarr", kinds, last, pause=0), last)
 
 
-COMMITS = 120
+COMMITS = 60
 """Of the long run; 400 take a quarter of an hour."""
 
 

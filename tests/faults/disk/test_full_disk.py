@@ -45,7 +45,8 @@ def ingest(raw: Path, store: Path, workers: int) -> subprocess.CompletedProcess[
     return subprocess.run(command, capture_output=True, text=True, env=environment(), check=False, timeout=300)
 
 
-@pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [2])
 def test_an_ingest_on_a_full_disk_goes_on_when_there_is_room(disk: Path, tmp_path: Path, workers: int) -> None:
     raw, store, whole = write_shapenet(tmp_path, models_per_class=2), disk / "s.zarr", tmp_path / "whole.zarr"
     assert ingest(raw, whole, workers=0).returncode == 0

@@ -34,11 +34,11 @@ def _stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
-EXAMPLES = int(os.environ.get("SHAPESTORE_EXAMPLES", "20"))
+EXAMPLES = int(os.environ.get("SHAPESTORE_EXAMPLES", "12"))
 """Histories of the slow test: some for every run, as many as one likes for a night."""
 
 
-@pytest.mark.parametrize("examples", [8, pytest.param(EXAMPLES, marks=pytest.mark.slow)], ids=["some", "many"])
+@pytest.mark.parametrize("examples", [4, pytest.param(EXAMPLES, marks=pytest.mark.slow)], ids=["some", "many"])
 def test_a_store_is_what_its_history_says_whatever_it_is(examples: int) -> None:
     run_state_machine_as_test(
         AnyHistory,
