@@ -63,7 +63,7 @@ def integrity_verdict(store: Path, repeats: int, seconds: float) -> Verdict:
 
     def integrity() -> None:
         for group in groups:
-            if check_group(store, commit, group, deep=True).findings:
+            if check_group(store, commit, group, deep=True, began=0.0):
                 raise WrongValues(f"{store} is damaged")
 
     timed = take_turns({"integrity": integrity, "crc32c": lambda: crc32c(data)}, repeats, seconds)
