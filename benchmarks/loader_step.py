@@ -14,11 +14,11 @@ from shapestore.train.data.dataset import ShapeDataset
 from shapestore.train.data.draw import Draw, RandomDraw, StratifiedDraw
 from shapestore.train.data.loader import loader
 from shapestore.train.data.sampler import ShapeSampler
-from shapestore.train.models.presets import model_preset
 from shapestore.train.models.vecset import VecSet
 from shapestore.train.objectives.labelled_sdf import LabelledSdf
 from shapestore.train.objectives.presets import objective_preset
 from shapestore.train.ranks import Ranks
+from shapestore.train.reconstruction import read_config
 from shapestore.train.schedule import Schedule
 from shapestore.train.settings import TrainSettings
 from shapestore.train.trainer import Trainer
@@ -74,7 +74,7 @@ def step_share(folder: Path, steps: int) -> StepShare:
     sampler = ShapeSampler(dataset, SAMPLES)
     source = loader(dataset, sampler)
     settings = TrainSettings(steps=steps + 1, batch=SAMPLES, lr=1e-4)
-    model, objective = VecSet(model_preset("vecset-tiny")), LabelledSdf(objective_preset("source"))
+    model, objective = VecSet(read_config("vecset-tiny").model), LabelledSdf(objective_preset("source"))
     trainer = Trainer(model, objective, settings, Schedule.of(settings, steps + 1), Ranks())
 
     batches = (batch for _ in range(steps + 1) for batch in source)

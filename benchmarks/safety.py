@@ -15,7 +15,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from unittest.mock import patch
 
@@ -33,7 +33,7 @@ from benchmarks.common import (
     restart_with_one_thread,
     wide_console,
 )
-from demo.raw import write_shapenet
+from demo.raw import write_demo, write_shapenet
 from shapestore.preprocess.ingest import Request, prepare, run
 from shapestore.preprocess.limits import watched, within_memory
 from shapestore.preprocess.workers import InProcess
@@ -68,6 +68,30 @@ def write_small_meshes(folder: Path, count: int) -> None:
         (folder / f"{number:06d}.obj").write_text("\n".join([*lines, "f 1 3 2", "f 1 2 4", "f 1 4 3", "f 2 3 4", ""]))
 
 
+@dataclass(frozen=True)
+class Ingest:
+    """One ingest of a workload."""
+
+    kind: str
+    raw: Path
+    settings: tuple[str, ...] = ()
+
+    def into(self, folder: Path) -> Request:
+        """The request for a new store in a folder, with the recipe that this kind of source has by itself."""
+        return Request(self.kind, self.raw, folder / f"{self.kind}.zarr", None, self.settings)
+
+
+def workloads(folder: Path, *, quick: bool) -> dict[str, tuple[Ingest, ...]]:
+    """The ingests of the demo, and that of many small records, after writing their raw files."""
+    records = 100 if quick else 10_000
+    write_small_meshes(folder / "small", records)
+    raw = {"shapenet": write_shapenet(folder / "meshes", 1)} if quick else write_demo(folder / "demo")
+    return {
+        "demo": tuple(Ingest(kind, each) for kind, each in raw.items()),
+        f"{records:,} small records": (Ingest("meshes", folder / "small", SMALL),),
+    }
+
+
 def ingest_seconds(request: Request, *, safe: bool) -> float:
     """Wall-clock seconds of one ingest in this process."""
     os.sync()  # what the last one left to be written is not this one's to wait for
@@ -81,16 +105,13 @@ def ingest_seconds(request: Request, *, safe: bool) -> float:
     return seconds
 
 
-def compare(
-    kind: str, raw: Path, recipe: str, settings: Sequence[str], repeats: int
-) -> tuple[list[float], list[float]]:
-    """Seconds of `repeats` safe and unsafe ingests that take turns, after one of each that is not counted."""
+def compare(ingests: Sequence[Ingest], repeats: int) -> tuple[list[float], list[float]]:
+    """Seconds of `repeats` safe and unsafe runs of all ingests, taking turns, after one of each that is not counted."""
     found: dict[bool, list[float]] = {True: [], False: []}
     for repetition in range(repeats + 1):
         for safe in np.random.default_rng([SEED, repetition]).permutation([True, False]).tolist():
             with tempfile.TemporaryDirectory(prefix="safety-benchmark-") as folder:
-                request = Request(kind, raw, Path(folder) / "s.zarr", recipe, tuple(settings))
-                found[safe].append(ingest_seconds(request, safe=safe))
+                found[safe].append(sum(ingest_seconds(each.into(Path(folder)), safe=safe) for each in ingests))
     return found[True][1:], found[False][1:]
 
 
@@ -116,23 +137,17 @@ def main() -> None:
     console = wide_console()
     facts = machine(("shapestore", "numpy", "google-crc32c"), "one")
     print_facts(facts, console)
-    repeats, models, records = (1, 1, 100) if asked.quick else (REPEATS, 4, 10_000)
     limit = limits_seconds(100 if asked.quick else 5000)
-    table = Table(title="Seconds of an ingest: median (fastest to slowest)", title_justify="left")
-    for heading in ("", "rows", "safe", "unsafe", "safety", "limits of an item, in all"):
+    table = Table(title="Seconds of all ingests: median (fastest to slowest)", title_justify="left")
+    for heading in ("", "items", "safe", "unsafe", "safety", "limits of items, in all"):
         table.add_column(heading, justify="right")
     verdicts = []
     with tempfile.TemporaryDirectory(prefix="safety-benchmark-") as name:
-        folder = Path(name)
-        demo = write_shapenet(folder / "meshes", models_per_class=models)
-        write_small_meshes(folder / "small", records)
-        for label, kind, raw, recipe, settings, rows in (
-            ("demo", "shapenet", demo, "nepa-shapenet", (), len(list(demo.rglob("*.obj")))),
-            (f"{records:,} small records", "meshes", folder / "small", "points", SMALL, records),
-        ):
-            safe, without = compare(kind, raw, recipe, settings, repeats)
+        for label, ingests in workloads(Path(name), quick=asked.quick).items():
+            items = sum(prepare(each.into(Path(name))).rows for each in ingests)
+            safe, without = compare(ingests, 1 if asked.quick else REPEATS)
             share = 1 - statistics.median(without) / statistics.median(safe)
-            table.add_row(label, str(rows), spread(safe), spread(without), f"{share:.1%}", f"{limit * rows:.2f}")
+            table.add_row(label, str(items), spread(safe), spread(without), f"{share:.1%}", f"{limit * items:.2f}")
             verdicts.append(
                 Verdict(f"{label}: fsync, checksums and ledger, share of ingest", LARGEST_SHARE, share, True)
             )

@@ -15,7 +15,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 import shapestore
-from demo.raw import write_hearts, write_scanobjectnn, write_shapenet
+from demo.raw import write_demo
 
 OUTPUT = Path("demo-output")
 
@@ -27,17 +27,14 @@ def main() -> None:
     shutil.rmtree(OUTPUT.with_name(f"{OUTPUT}.ingest"), ignore_errors=True)
 
     say("Raw files in the formats of the real datasets")
-    shapenet = write_shapenet(OUTPUT / "raw" / "shapenet", models_per_class=6)
-    scans = write_scanobjectnn(OUTPUT / "raw" / "scanobjectnn", objects=48)
-    hearts = write_hearts(OUTPUT / "raw" / "hearts", cases=4)
-    for folder in (shapenet, scans, hearts):
+    raw = write_demo(OUTPUT / "raw")
+    for folder in raw.values():
         files = [path for path in folder.rglob("*") if path.is_file()]
         print(f"{folder}: {len(files)} files, {sum(path.stat().st_size for path in files) / 2**20:.1f} MiB")
 
     say("Three stores: meshes, scans, label maps")
-    run("ingest", "shapenet", shapenet, OUTPUT / "shapenet.zarr")
-    run("ingest", "scanobjectnn", scans, OUTPUT / "scans.zarr")
-    run("ingest", "cardiac", hearts, OUTPUT / "hearts.zarr")
+    for kind, name in {"shapenet": "shapenet", "scanobjectnn": "scans", "cardiac": "hearts"}.items():
+        run("ingest", kind, raw[kind], OUTPUT / f"{name}.zarr")
 
     say("Each is checked to the last byte")
     for name in ("shapenet", "scans", "hearts"):

@@ -26,6 +26,7 @@ from demo.solids import OBJECTS, Floats, Solid, bounds, doubled_panel, sample_su
 __all__ = [
     "MODELNET40",
     "SCANOBJECTNN",
+    "write_demo",
     "write_hearts",
     "write_modelnet",
     "write_nepa_cache",
@@ -58,6 +59,15 @@ _MODELNET_OBJECTS = {
 }
 _SCANNED = ("chair", "table", "bin", "shelf", "sofa", "cabinet", "display")
 _MATERIALS = {"wood": "0.55 0.35 0.2", "metal": "0.6 0.6 0.65", "fabric": "0.3 0.4 0.6"}
+
+
+def write_demo(root: Path) -> dict[str, Path]:
+    """Write the raw files of `make demo`: by kind of source, the folder that `shapestore ingest` is pointed at."""
+    return {
+        "shapenet": write_shapenet(root / "shapenet", models_per_class=6),
+        "scanobjectnn": write_scanobjectnn(root / "scanobjectnn", objects=48),
+        "cardiac": write_hearts(root / "hearts", cases=4),
+    }
 
 
 # -------------------------------------------------------------------------------------------- ShapeNetCore.v2

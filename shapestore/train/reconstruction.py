@@ -90,8 +90,8 @@ class Samples:
         )
 
 
-def load_config(name_or_file: str, settings: Iterable[str], store: Store) -> ReconstructionConfig:
-    """Read a recipe of training, and let the store say how many classes there are.
+def read_config(name_or_file: str, settings: Iterable[str] = (), classes: int = 10) -> ReconstructionConfig:
+    """Read a recipe of training.
 
     Parameters
     ----------
@@ -99,25 +99,36 @@ def load_config(name_or_file: str, settings: Iterable[str], store: Store) -> Rec
         Name of a built-in recipe, or path of a YAML file.
     settings
         `key=value` texts such as `train.steps=500`, or `objective=upstream` for a named objective.
-    store
-        What will be trained on.
+    classes
+        Number of classes where the recipe does not say it, as the built-in ones do not.
 
     Raises
     ------
     RecipeInvalid
         Unknown name, bad YAML, unknown or misspelt keys, values out of range: every problem at once.
     UsageError
-        The store has no labelled samples, or another number of classes than the recipe says.
+        No objective has the name that is given.
     """
     folder = files("shapestore.train.recipes")
     values = read_settings(name_or_file, {name: folder.joinpath(f"{name}.yaml") for name in BUILT_IN}, settings)
-    classes = len(class_names(store))
     if isinstance(model := values.get("model"), dict):
         model.setdefault("classes", classes)
     if isinstance(objective := values.get("objective"), str):
         values["objective"] = objective_preset(objective).model_dump()
     with in_words(ReconstructionConfig, f"recipe {name_or_file}"):
-        config = ReconstructionConfig.model_validate(values)
+        return ReconstructionConfig.model_validate(values)
+
+
+def load_config(name_or_file: str, settings: Iterable[str], store: Store) -> ReconstructionConfig:
+    """`read_config`, with the number of classes that the store has.
+
+    Raises
+    ------
+    UsageError
+        The store has no labelled samples, or another number of classes than the recipe says; as `read_config`.
+    """
+    classes = len(class_names(store))
+    config = read_config(name_or_file, settings, classes)
     if config.model.classes != classes:
         raise UsageError(
             f"model.classes is {config.model.classes}, and {store.path} has {classes} classes: "

@@ -6,9 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.safety import SMALL, compare, ingest_seconds, unsafe, write_small_meshes
+from benchmarks.safety import SMALL, Ingest, compare, ingest_seconds, unsafe, write_small_meshes
 from shapestore.errors import StoreDamaged
-from shapestore.preprocess.ingest import Request
 from shapestore.store.reader import open_store
 
 
@@ -18,22 +17,19 @@ def raw(tmp_path: Path) -> Path:
     return tmp_path / "raw"
 
 
-def request_for(raw: Path, store: Path) -> Request:
-    return Request("meshes", raw, store, "points", SMALL)
-
-
 def test_both_take_turns_and_the_first_of_each_is_not_counted(raw: Path) -> None:
-    safe, without = compare("meshes", raw, "points", SMALL, repeats=2)
+    safe, without = compare([Ingest("meshes", raw, SMALL)], repeats=2)
     assert len(safe) == len(without) == 2
     assert min(safe + without) > 0
 
 
 def test_what_is_written_without_safety_is_no_store(raw: Path, tmp_path: Path) -> None:
-    ingest_seconds(request_for(raw, tmp_path / "safe.zarr"), safe=True)
-    store = open_store(tmp_path / "safe.zarr", "always")
+    ingest = Ingest("meshes", raw, SMALL)
+    ingest_seconds(ingest.into(tmp_path / "safe"), safe=True)
+    store = open_store(tmp_path / "safe" / "meshes.zarr", "always")
     assert len(store.read(store.rows(), ["pc_xyz"])["pc_xyz"]) == 5
-    ingest_seconds(request_for(raw, tmp_path / "unsafe.zarr"), safe=False)
-    store = open_store(tmp_path / "unsafe.zarr", "always")
+    ingest_seconds(ingest.into(tmp_path / "unsafe"), safe=False)
+    store = open_store(tmp_path / "unsafe" / "meshes.zarr", "always")
     with pytest.raises(StoreDamaged):
         store.read(store.rows(), ["pc_xyz"])
 

@@ -1,25 +1,27 @@
-"""The recipes that ship, as configurations: each builds the model that it is named after."""
+"""The recipes of training: where what they leave out comes from, and what is refused."""
 
 from __future__ import annotations
 
-from importlib.resources import files
-
 import pytest
 
-from shapestore.schemas.settings_file import read_settings
-from shapestore.train.models.presets import MODEL_PRESETS
+from shapestore.errors import RecipeInvalid, UsageError
 from shapestore.train.objectives.presets import OBJECTIVE_PRESETS
-from shapestore.train.reconstruction import BUILT_IN, ReconstructionConfig
-
-FOLDER = files("shapestore.train.recipes")
+from shapestore.train.reconstruction import BUILT_IN, read_config
 
 
 @pytest.mark.parametrize("name", BUILT_IN)
-def test_a_recipe_builds_the_model_of_its_name(name: str) -> None:
-    values = read_settings(name, {name: FOLDER.joinpath(f"{name}.yaml")}, ["model.classes=10"])
-    config = ReconstructionConfig.model_validate(values)
-    assert config.model == MODEL_PRESETS[name]
+def test_classes_that_a_recipe_leaves_out_are_those_given(name: str) -> None:
+    assert read_config(name, classes=3).model.classes == 3
+    assert read_config(name, ["model.classes=4"], classes=3).model.classes == 4
 
 
-def test_the_default_objective_is_that_of_the_source() -> None:
-    assert ReconstructionConfig.model_fields["objective"].default == OBJECTIVE_PRESETS["source"]
+def test_an_objective_is_taken_by_name() -> None:
+    assert read_config("vecset-small").objective == OBJECTIVE_PRESETS["source"]  # where the recipe says nothing
+    assert read_config("vecset-small", ["objective=upstream"]).objective == OBJECTIVE_PRESETS["upstream"]
+    with pytest.raises(UsageError, match="no objective is called 'downstream'"):
+        read_config("vecset-small", ["objective=downstream"])
+
+
+def test_an_unknown_recipe_is_refused_with_those_that_are_there() -> None:
+    with pytest.raises(RecipeInvalid, match="vecset-tiny"):
+        read_config("vecset-huge")

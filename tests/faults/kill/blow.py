@@ -28,7 +28,7 @@ SIGNALS, SIGNAL_SHARES = (SIGKILL, SIGTERM, SIGINT, SIGHUP), (0.85, 0.05, 0.05, 
 """What coordinators and process groups are killed by; workers are by SIGKILL alone."""
 
 CLUSTER_SECONDS = 4.0
-"""What a local cluster adds to the time of a run, about."""
+"""What a local cluster adds to the time of a run, at most about."""
 
 GLANCE_SECONDS = 0.002
 """How often to look whether a run has begun."""
@@ -63,22 +63,25 @@ class Kill(NamedTuple):
 
 
 def drawn_blows(rng: Generator, stage: Stage, workers: int) -> list[Blow]:
-    """One to `MOST_KILLS` blows, at steps or at any moment."""
+    """One to `MOST_KILLS` blows, at steps or at any moment.
+
+    They fall on the operation's way at uniform places, in order: a run goes on where the last one was killed.
+    """
     count = 1 + int(np.argmin([*(rng.random(MOST_KILLS - 1) < AGAIN), False]))
-    return [_drawn_blow(rng, stage, workers) for _ in range(count)]
+    ways = np.diff(np.sort(rng.random(count)), prepend=0.0)
+    return [_drawn_blow(rng, stage, workers, way) for way in ways]
 
 
-def _drawn_blow(rng: Generator, stage: Stage, workers: int) -> Blow:
+def _drawn_blow(rng: Generator, stage: Stage, workers: int, way: float) -> Blow:
+    """A blow after this share of the operation."""
     victims = ["coordinator", "group"]
     if rng.random() < 0.5:
-        # Each step is as likely as any other: there are few commits beside many rows and files. A run that goes on with
-        # another reaches a step less often.
+        # Each step is as likely as any other: there are few commits beside many rows and files.
         step = str(rng.choice(sorted(stage.steps)))
-        most = rng.choice([1, stage.steps[step]])
-        blow = Blow(str(rng.choice([*victims, "itself"])), step, int(rng.integers(most)) + 1)
+        blow = Blow(str(rng.choice([*victims, "itself"])), step, 1 + int(way * stage.steps[step]))
     else:
         victim = str(rng.choice([*victims, "worker"] if workers else victims))
-        seconds = rng.uniform(0, stage.seconds + CLUSTER_SECONDS * bool(workers))
+        seconds = way * stage.seconds + rng.uniform(0, CLUSTER_SECONDS * bool(workers))
         blow = Blow(victim, None, int(rng.integers(MOST_WORKERS)), seconds)
     number = Signals(rng.choice(SIGNALS, p=SIGNAL_SHARES))
     return blow._replace(signal=number) if blow.victim in victims else blow

@@ -7,10 +7,9 @@ import torch
 from pydantic import ValidationError
 from torch import nn
 
-from shapestore.errors import UsageError
-from shapestore.train.models.presets import MODEL_PRESETS, model_preset
 from shapestore.train.models.settings import Normalised, VecSetSettings, Whole
 from shapestore.train.models.vecset import VecSet
+from shapestore.train.reconstruction import read_config
 
 SMALL = VecSetSettings(classes=3, latents=5, width=8, heads=2, depth=2, bottleneck=Normalised(channels=4))
 VARIANTS = [
@@ -161,7 +160,7 @@ def test_second_derivatives_at_queries_are_right() -> None:
 
 
 def test_under_autocast_answers_stay_close() -> None:
-    model = spoken(MODEL_PRESETS["vecset-tiny"])
+    model = spoken(read_config("vecset-tiny").model)
     points, labels = surface(classes=10)
     expected = model(points, labels, points)
     with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -173,23 +172,22 @@ def test_under_autocast_answers_stay_close() -> None:
     ("name", "least", "most"),
     [("vecset-tiny", 0.5e6, 1.5e6), ("vecset-small", 8e6, 15e6), ("vecset-paper", 425e6 * 0.98, 425e6 * 1.02)],
 )
-def test_presets_have_the_parameters_that_they_state(name: str, least: float, most: float) -> None:
+def test_the_built_in_recipes_have_models_of_these_sizes(name: str, least: float, most: float) -> None:
+    settings = read_config(name).model
     with torch.device("meta"):
-        model = VecSet(model_preset(name))
+        model = VecSet(settings)
     assert least <= sum(parameter.numel() for parameter in model.parameters()) <= most
-    assert model.settings == MODEL_PRESETS[name]
+    assert model.settings == settings
 
 
 def test_every_weight_of_the_paper_s_model_is_trained() -> None:
     """At reduced sizes; after one step, since the head is zero at first."""
-    model = spoken(model_preset("vecset-paper").model_copy(update={"latents": 6, "width": 32, "depth": 3}))
+    model = spoken(read_config("vecset-paper").model.model_copy(update={"latents": 6, "width": 32, "depth": 3}))
     points, labels = surface(classes=10)
     model(points, labels, points).square().sum().backward()
     assert all(parameter.grad is not None and parameter.grad.abs().max() > 0 for parameter in model.parameters())
 
 
-def test_a_wrong_preset_and_heads_that_do_not_fit_are_refused() -> None:
-    with pytest.raises(UsageError, match=r"no model is called 'vecset-huge'. Choose one of vecset-tiny"):
-        model_preset("vecset-huge")
+def test_heads_that_do_not_fit_are_refused() -> None:
     with pytest.raises(ValidationError, match="width 10 cannot be shared by 4 heads"):
         VecSetSettings(width=10, heads=4)
