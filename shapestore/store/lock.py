@@ -45,6 +45,13 @@ os.register_at_fork(after_in_child=_leave_locks_to_the_parent)
 class WriterLock:
     """Holds the right to write to one store, from entering to leaving the `with` block.
 
+    Parameters
+    ----------
+    store
+        What is written to.
+    folder
+        Where the lock's file is, gone with the lock unless something else is in it; None: the store's work folder.
+
     Raises
     ------
     StoreLocked
@@ -55,9 +62,9 @@ class WriterLock:
         On leaving: the system could not write what was to be written inside the block.
     """
 
-    def __init__(self, store: Path) -> None:
+    def __init__(self, store: Path, folder: Path | None = None) -> None:
         self._store = store
-        self._path = work_folder(store) / LOCK
+        self._path = (folder or work_folder(store)) / LOCK
         self._file: TextIOWrapper | None = None
 
     def __enter__(self) -> Self:

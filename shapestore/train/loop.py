@@ -83,6 +83,8 @@ def train(
         A setting did not arrive where it has its effect, or the run was begun with other settings or other content.
     UsageError
         The folder is there already, or parts do not fit each other.
+    StoreLocked
+        Another process trains in this folder.
     StoreDamaged
         The checkpoint to go on from is damaged.
     ShapestoreError

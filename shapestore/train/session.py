@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from shapestore.errors import ShapestoreError, UsageError
+from shapestore.store.lock import WriterLock
 from shapestore.store.reader import Store
 from shapestore.train.checkpoint import (
     BestSoFar,
@@ -67,6 +68,8 @@ class Session:
         """Make the run, or go on with it; returns the steps that are done."""
         self._settings_that_arrived(0)
         if self._ranks.first:
+            path = self._run.path
+            self._stack.enter_context(WriterLock(path, path.with_name(f"{path.name}.training")))
             if resume == "auto" and self._run.path.exists():
                 self._run.require_same(self._config, stores)
             else:

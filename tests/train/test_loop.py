@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from shapestore.errors import ShapestoreError, UsageError
+from shapestore.errors import ShapestoreError, StoreLocked, UsageError
 from shapestore.train.checkpoint import checkpoint_steps, read_state
 from shapestore.train.run import Run
 from tests.train import toy
@@ -74,6 +74,16 @@ def test_a_best_that_the_validation_does_not_give_is_named(toy_store: Path, tmp_
 def test_an_error_of_the_validation_is_not_swallowed(toy_store: Path, tmp_path: Path) -> None:
     with pytest.raises(KeyError):
         run_toy(toy_store, tmp_path / "run", config(), validate=follow({}))
+
+
+def test_two_runs_do_not_write_to_one_folder(toy_store: Path, tmp_path: Path) -> None:
+    def second(model: nn.Module, step: int) -> dict[str, float]:
+        with pytest.raises(StoreLocked, match=r"run is being written to by process \d+"):
+            run_toy(toy_store, tmp_path / "run", config(), resume="auto")
+        return {}
+
+    run_toy(toy_store, tmp_path / "run", config(), validate=second)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["run"]
 
 
 @pytest.mark.parametrize("changes", [{}, {"log_every": 12}, {"log_every": 12, "checkpoint_every": 6}])
