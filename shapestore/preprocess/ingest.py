@@ -34,9 +34,10 @@ from shapestore.schemas.recipe_schema import schema_of
 from shapestore.schemas.store_schema import StoreSchema
 from shapestore.store.layout import work_folder
 from shapestore.store.lock import WriterLock
-from shapestore.store.reader import Store, open_store
+from shapestore.store.reader import Store
+from shapestore.store.recovered import open_recovered
 from shapestore.store.root import read_root
-from shapestore.store.transaction import is_pending, recover
+from shapestore.store.transaction import recover
 from shapestore.store.writer import StoreWriter
 
 PROBES = 3
@@ -235,11 +236,8 @@ def _commit(store: Path) -> str | None:
 
 
 def _stored(path: Path) -> Store | None:
-    if is_pending(path):
-        with WriterLock(path):
-            recover(path)
     try:
-        return open_store(path)
+        return open_recovered(path)
     except NotAStore:
         if path.exists() and not work_folder(path).exists() and (not path.is_dir() or any(path.iterdir())):
             raise

@@ -17,6 +17,7 @@ from shapestore.preprocess.workers import Workers, run_all
 from shapestore.store.entries import Failure, RowEntry
 from shapestore.store.layout import work_folder
 from shapestore.store.reader import Store, open_store
+from shapestore.store.recovered import open_recovered
 
 REPLACED: tuple[Outcome, ...] = ("different", "mended")
 """Outcomes after which a row is replaced; a `failed` one keeps the data that it has."""
@@ -63,10 +64,12 @@ def rebuild(
         A shape is unknown, there is no raw folder, or `write` meets an unfinished ingest.
     StoreDamaged
         A shard of the store is lost or is not the committed one.
+    StoreChanged
+        A writer is at work, or was killed; with `write` what that one began is finished first.
     StoppedEarly
         Interrupted.
     """
-    store = open_store(path)
+    store = open_recovered(path) if write else open_store(path)
     root = raw_root(store, raw)
     rows = store.rows().tolist() if shape_ids is None else sorted({store.row_of(each) for each in shape_ids})
     unfinished = _unfinished(path, rows) if write else None

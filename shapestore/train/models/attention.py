@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import gelu, scaled_dot_product_attention
@@ -47,6 +48,18 @@ class Attention(nn.Module):
         self.to_value = nn.Linear(width, width, bias=False)
         self.to_out = nn.Linear(width, width)
 
+    @torch.no_grad()
+    def begin_alike(self, gain: float) -> None:
+        """Let vectors attend to those that they resemble: queries and keys become the same random rotation.
+
+        Parameters
+        ----------
+        gain
+            Factor of both: the larger, the fewer vectors are attended to.
+        """
+        nn.init.orthogonal_(self.to_query.weight, gain)
+        self.to_key.weight.copy_(self.to_query.weight)
+
     def forward(self, vectors: Tensor, context: Tensor, *, second_order: bool = False) -> Tensor:
         """What (n, q, width) `vectors` gather from (n, k, width) `context`: (n, q, width)."""
         query, key, value = self.to_query(vectors), self.to_key(context), self.to_value(context)
@@ -75,6 +88,20 @@ class FeedForward(nn.Module):
         return out
 
 
+class CrossAttention(nn.Module):
+    """Attention after a LayerNorm, and nothing else: what was asked with is not part of the answer."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.attention_norm = nn.LayerNorm(width)
+        self.attention = Attention(width, heads)
+
+    def forward(self, vectors: Tensor, context: Tensor, *, second_order: bool = False) -> Tensor:
+        """(n, q, width), with a context of (n, k, width), to (n, q, width)."""
+        out: Tensor = self.attention(self.attention_norm(vectors), context, second_order=second_order)
+        return out
+
+
 class Block(nn.Module):
     """Attention and feed-forward, each after a LayerNorm and beside a residual connection.
 
@@ -88,9 +115,17 @@ class Block(nn.Module):
         self.feed_forward_norm = nn.LayerNorm(width)
         self.feed_forward = FeedForward(width)
 
-    def forward(self, vectors: Tensor, context: Tensor | None = None) -> Tensor:
+    @torch.no_grad()
+    def begin_as_identity(self) -> None:
+        """Let vectors pass unchanged until training has its say."""
+        for layer in (self.attention.to_out, self.feed_forward.to_out):
+            nn.init.zeros_(layer.weight)
+            nn.init.zeros_(layer.bias)
+
+    def forward(self, vectors: Tensor, context: Tensor | None = None, *, second_order: bool = False) -> Tensor:
         """(n, q, width), with a context of (n, k, width), to (n, q, width)."""
         normed = self.attention_norm(vectors)
-        vectors = vectors + self.attention(normed, normed if context is None else context)
+        context = normed if context is None else context
+        vectors = vectors + self.attention(normed, context, second_order=second_order)
         out: Tensor = vectors + self.feed_forward(self.feed_forward_norm(vectors))
         return out

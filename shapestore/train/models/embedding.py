@@ -54,6 +54,12 @@ class PointEmbedding(nn.Module):
         vectors: Tensor = self.linear(torch.cat([angles.sin(), angles.cos(), positions, *features], dim=-1))
         return vectors
 
+    @torch.no_grad()
+    def begin_as(self, other: PointEmbedding) -> None:
+        """Embed positions as `other` does, of the same width: what it makes of its features is left out."""
+        self.linear.weight[:, : _FOURIER + 3].copy_(other.linear.weight[:, : _FOURIER + 3])
+        self.linear.bias.copy_(other.linear.bias)
+
     @staticmethod
     def _powers(like: Tensor) -> Tensor:
         """The frequencies by pi: (8,) powers of two."""

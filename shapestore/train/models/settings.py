@@ -41,6 +41,8 @@ class VecSetSettings(Strict):
     """Self-attention blocks between the bottleneck and the queries."""
     bottleneck: Annotated[Normalised | Whole, Field(discriminator="kind")] = Normalised()
     """What is kept of the latent vectors."""
+    decoder: Literal["attention", "block"] = "attention"
+    """What answers queries: one cross-attention alone, or with residual connection and feed-forward layer."""
 
     @model_validator(mode="after")
     def _heads_fit(self) -> Self:

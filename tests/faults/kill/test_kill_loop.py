@@ -19,7 +19,7 @@ from tests.faults.kill.run import ARMED
 from tests.faults.kill.scenario import Case
 from tests.faults.kill.stage import stage
 
-INGEST, RETRY = Case("ingest", "points"), Case("retry", "points")
+INGEST, RETRY, REBUILD = (Case(operation, "points") for operation in ("ingest", "retry", "rebuild-write"))
 
 NEW_STORE = ("creation begun", "store folder made", "store created")
 LOCK = ("locked", "lock removed")
@@ -78,6 +78,18 @@ def test_a_run_killed_at_a_step_is_finished_by_the_next(case: Case, step: str, s
     blow = Blow("coordinator", step, ready.steps[step] // 2 + 1)
     outcome = play(Outcome(0, case, workers=0), ready, tmp_path / "round", [blow])
     assert [kill.step for kill in outcome.kills] == [step]
+    assert not outcome.amiss, outcome
+
+
+@pytest.mark.parametrize("step", [pytest.param("redo log written", marks=pytest.mark.slow), "file moved"])
+def test_a_rebuild_killed_while_files_are_replaced_is_finished_by_the_next(
+    step: str, stages: Path, tmp_path: Path
+) -> None:
+    """It compares before it writes, and half of a commit cannot be compared with anything."""
+    ready = stage(REBUILD, stages)
+    blow = Blow("coordinator", step, ready.steps[step] // 2 + 1)
+    outcome = play(Outcome(0, REBUILD, workers=0), ready, tmp_path / "round", [blow])
+    assert outcome.kills
     assert not outcome.amiss, outcome
 
 

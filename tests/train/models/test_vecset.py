@@ -7,6 +7,8 @@ import torch
 from pydantic import ValidationError
 from torch import nn
 
+from shapestore.train.models.embedding import one_hot
+from shapestore.train.models.latents import farthest_points
 from shapestore.train.models.settings import Normalised, VecSetSettings, Whole
 from shapestore.train.models.vecset import VecSet
 from shapestore.train.reconstruction import read_config
@@ -17,6 +19,7 @@ VARIANTS = [
     SMALL.model_copy(update={"start": "fps"}),
     SMALL.model_copy(update={"bottleneck": Whole()}),
     SMALL.model_copy(update={"start": "fps", "bottleneck": Whole()}),
+    SMALL.model_copy(update={"start": "fps", "bottleneck": Whole(), "decoder": "block"}),
 ]
 
 
@@ -47,6 +50,23 @@ def test_shapes_and_settings_of_every_variant(settings: VecSetSettings) -> None:
 def test_an_untrained_model_says_exactly_zero(settings: VecSetSettings) -> None:
     points, labels = surface()
     assert VecSet(settings)(points, labels, points).abs().max() == 0
+
+
+def test_a_model_of_points_begins_by_looking_around_each_query() -> None:
+    settings = VecSetSettings(start="fps", latents=128, width=128, heads=4, depth=2, bottleneck=Whole())
+    model = VecSet(settings)
+    points, labels = surface(points=600, classes=10)
+    queries = points[:, :300].flip(2)
+    with torch.no_grad():
+        vectors = model.expand(model.encode(points, labels))
+        attention, split = model.decoder.attention, model.decoder.attention._split
+        asked = model.decoder.attention_norm(model.query_embedding(queries))
+        alike = split(attention.to_query(asked)) @ split(attention.to_key(vectors)).transpose(-1, -2)
+        weights = (alike / (settings.width // settings.heads) ** 0.5).softmax(-1).mean(1)
+    latents = torch.take_along_dim(points, farthest_points(points, 128)[..., None], 1)
+    torch.testing.assert_close(vectors, model.latents(points, model.point_embedding(points, one_hot(labels, 10))))
+    away = torch.cdist(queries, latents)
+    assert (weights * away).sum(-1).mean() < 0.6 * away.mean()
 
 
 @pytest.mark.parametrize("settings", VARIANTS)
@@ -108,7 +128,7 @@ def with_more_latents(model: VecSet) -> None:
 def with_other_heads(model: VecSet) -> None:
     for part in [model.gather, *model.blocks]:
         part.attention.heads = 4
-    model.read_attention.heads = 4
+    model.decoder.attention.heads = 4
 
 
 def without_bottleneck(model: VecSet) -> None:
@@ -137,7 +157,7 @@ def test_settings_tell_what_the_modules_are(change: Callable[[VecSet], None], fi
 
 def test_a_model_whose_parts_disagree_has_no_settings() -> None:
     model = VecSet(SMALL)
-    model.read_attention.heads = 4
+    model.decoder.attention.heads = 4
     with pytest.raises(ValueError, match=r"differ in heads: \[2, 4\]"):
         _ = model.settings
 
