@@ -540,7 +540,7 @@ def evaluate_reconstruction(
     which: Literal["best", "last"] = "best",
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Reconstruction:
-    """Rebuild held-out shapes with a trained model, and hold them against their raw label maps.
+    """Rebuild shapes with a trained model, and hold them against their raw label maps.
 
     Parameters
     ----------
@@ -553,7 +553,8 @@ def evaluate_reconstruction(
     out
         New folder: `result.json`, `report.html`, and for each shape its slices and a mesh a class in patient space.
     part
-        Part of the run's split that is judged.
+        Part of the run's split that is judged. That which was trained on is judged without baselines: it says how
+        well the model fits, and nothing of how it will do on others.
     cells
         Cells along each axis of the cube at which truth and prediction are compared.
     f_score_mm
@@ -564,7 +565,7 @@ def evaluate_reconstruction(
     Raises
     ------
     UsageError
-        There is no such run, checkpoint or part, or shapes of the part were trained on.
+        There is no such run, checkpoint or part, or another part has shapes that were trained on.
     WorkMismatch
         The store does not fit the run.
     InputRefused
@@ -580,11 +581,14 @@ def evaluate_reconstruction(
     config = folder.config(ReconstructionConfig)
     folder.require_fit(opened)
     names = class_names(opened)
-    split = config.data.split
+    judged, known = (
+        samples(opened, rows_of(opened, config.data.split, each), config.data, rotated=False)
+        for each in (part, config.data.train)
+    )
     result = reconstruct(
         load_model(config, folder.checkpoint(which)),
-        samples(opened, rows_of(opened, split, part), config.data, rotated=False),
-        samples(opened, rows_of(opened, split, config.data.train), config.data, rotated=False),
+        judged,
+        known if part != config.data.train else None,
         names,
         Options(Path(raw), Path(out), cells, f_score_mm),
         on_progress or _silent,

@@ -40,6 +40,8 @@ def command(
 ) -> None:
     """Judge a trained model on shapes that it has not seen, beside what must be beaten.
 
+    --part train says how well it fits what it was trained on, beside nothing.
+
     Example: shapestore evaluate reconstruct runs/tiny hearts.zarr --raw hearts --out runs/tiny-test
     """
     from shapestore import api
@@ -65,8 +67,6 @@ def command(
 
 
 def _show(result: Reconstruction) -> None:
-    from shapestore.evaluate.protocols.reconstruct import GUESSES
-
     def shown(value: float | None) -> str:
         return "-" if value is None else f"{value:.3f}"
 
@@ -79,7 +79,7 @@ def _show(result: Reconstruction) -> None:
                 shown(result.dense_mean(guess, "dice")),
                 shown(result.dense_mean(guess, "mean_dice")),
             )
-            for guess in GUESSES
+            for guess in result.guesses
         ],
     )
     surfaces = sum(case.surface is not None for case in result.cases)
@@ -87,6 +87,9 @@ def _show(result: Reconstruction) -> None:
         ("of the model", "mean"),
         [
             ("IoU at stored queries", shown(result.query_mean("iou"))),
+            ("  in the volume", shown(result.query_mean("vol_iou"))),
+            ("  near the surface", shown(result.query_mean("near_iou"))),
+            ("accuracy of classes there", shown(result.query_mean("accuracy"))),
             ("Chamfer L1, mm", shown(result.surface_mean("chamfer_l1_mm"))),
             ("95 % Hausdorff, mm", shown(result.surface_mean("hausdorff95_mm"))),
             (f"F-score at {result.f_score_mm:g} mm", shown(result.surface_mean("f_score"))),

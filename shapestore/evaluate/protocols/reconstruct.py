@@ -1,4 +1,4 @@
-"""Protocol `reconstruct`: held-out shapes rebuilt from points on their surfaces, against their raw label maps."""
+"""Protocol `reconstruct`: shapes rebuilt from points on their surfaces, against their raw label maps."""
 
 from __future__ import annotations
 
@@ -63,7 +63,14 @@ class Reconstruction(Strict):
     """Cells along each axis of the cube."""
     f_score_mm: float
     """Distance of the F-score."""
+    held_out: bool
+    """Whether the shapes were kept from training; the baselines are there only then."""
     cases: tuple[CaseScores, ...]
+
+    @property
+    def guesses(self) -> tuple[str, ...]:
+        """What was held against the truth."""
+        return GUESSES if self.held_out else (MODEL,)
 
     def dense_mean(self, guess: str, score: Literal["iou", "dice", "mean_dice"]) -> float | None:
         """Mean of a score of the model or of a baseline; None where no case has it."""
@@ -104,7 +111,7 @@ class Options:
 def reconstruct(
     model: nn.Module,
     test: ShapeDataset,
-    train: ShapeDataset,
+    train: ShapeDataset | None,
     classes: Sequence[str],
     options: Options,
     report: Callable[[int, int], None],
@@ -115,8 +122,11 @@ def reconstruct(
     ----------
     model
         In evaluation mode.
-    test, train
-        Samples of the held-out shapes, and of those that were trained on, from which the baselines come.
+    test
+        Samples of the shapes to be judged.
+    train
+        Samples of the shapes that were trained on, from which the baselines come; none may be in `test`. None: `test`
+        itself was trained on, and there are no baselines.
     classes
         Names of the classes 1, 2, ...
     options
@@ -131,18 +141,21 @@ def reconstruct(
     InputRefused
         A raw label map is lost, or is not the one that its row was made from.
     """
-    _refuse_leaks(test, train)
+    if train is not None:
+        _refuse_leaks(test, train)
     if options.out.exists():
         raise UsageError(f"{options.out} is there already. Choose another folder for what comes of it.")
     options.out.mkdir(parents=True)
-    known = _KnownCases(train, options)
+    known = _KnownCases(train, options) if train is not None else None
     cases = []
     for index, row in enumerate(test.rows.tolist()):
         report(index, len(test))
         truth = truth_of(test.store, row, options.raw, options.cells)
         sample = test[Visit(index)]
         field = predict(decoder(model, sample), options.cells, len(classes))
-        predicted = {MODEL: field.codes, MEAN_MAP: known.mean, NEAREST: known.nearest(sample["surface_points"].numpy())}
+        predicted = {MODEL: field.codes}
+        if known is not None:
+            predicted |= {MEAN_MAP: known.mean, NEAREST: known.nearest(sample["surface_points"].numpy())}
         shape_id = str(test.ids[index])
         one = ShapeDataset(test.store, draws=test.draws, rows=[row], seed=test.seed)  # type: ignore[arg-type]
         cases.append(
@@ -158,7 +171,9 @@ def reconstruct(
         _write_meshes(folder, field, truth, classes)
         draw_slices(folder / "slices.png", truth.codes, field.codes, classes, shape_id)
     report(len(test), len(test))
-    return Reconstruction(cells=options.cells, f_score_mm=options.f_score_mm, cases=tuple(cases))
+    return Reconstruction(
+        cells=options.cells, f_score_mm=options.f_score_mm, held_out=train is not None, cases=tuple(cases)
+    )
 
 
 def _refuse_leaks(test: ShapeDataset, train: ShapeDataset) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from shapestore.evaluate.protocols.reconstruct import GUESSES, Reconstruction
+from shapestore.evaluate.protocols.reconstruct import Reconstruction
 
 RESULT, PAGE = "result.json", "report.html"
 
@@ -22,4 +22,4 @@ def write_result(result: Reconstruction, classes: Sequence[str], out: Path) -> N
     )
     page = environment.get_template("reconstruct.html.j2")
     style = Markup(files("shapestore.quality.report").joinpath("style.css").read_text())  # noqa: S704 (ours)
-    (out / PAGE).write_text(page.render(result=result, guesses=GUESSES, classes=classes, style=style))
+    (out / PAGE).write_text(page.render(result=result, classes=classes, style=style))

@@ -17,7 +17,10 @@ from shapestore import api
 from shapestore.errors import InputRefused, RecipeInvalid, UsageError, WorkMismatch
 from shapestore.evaluate.dense import predict
 from shapestore.evaluate.metrics.label_overlap import label_overlap
+from shapestore.evaluate.protocols.reconstruct import Options, reconstruct
 from shapestore.evaluate.reconstruction import surface_scores, truth_of
+from shapestore.train.reconstruction import ReconstructionConfig, load_model, samples
+from shapestore.train.run import Run
 
 SETTINGS = (
     "surface.count=2000",
@@ -116,9 +119,18 @@ def test_a_run_is_judged_with_scores_pictures_meshes_and_a_page(
         api.evaluate_reconstruction(run, hearts, raw, tmp_path / "out", cells=24)
 
 
-def test_shapes_that_were_trained_on_are_not_judged(run: Path, hearts: Path, raw: Path, tmp_path: Path) -> None:
+def test_shapes_that_were_trained_on_are_judged_only_as_such(
+    run: Path, hearts: Path, raw: Path, tmp_path: Path
+) -> None:
+    result = api.evaluate_reconstruction(run, hearts, raw, tmp_path / "out", part="train", cells=16)
+    assert (result.held_out, result.guesses) == (False, ("model",))
+    assert all(list(case.dense) == ["model"] for case in result.cases)
+    assert "3 shapes that were trained on" in (tmp_path / "out" / "report.html").read_text()
+    config = Run(run).config(ReconstructionConfig)
+    shapes = samples(api.open(hearts), api.open(hearts).rows(split="train"), config.data, rotated=False)
+    model = load_model(config, Run(run).checkpoint("last"))
     with pytest.raises(UsageError, match="were trained on"):
-        api.evaluate_reconstruction(run, hearts, raw, tmp_path / "out", part="train", cells=16)
+        reconstruct(model, shapes, shapes, ["heart"] * 10, Options(raw, tmp_path / "other", 16), lambda *_: None)
 
 
 def test_a_raw_file_that_has_changed_is_refused(run: Path, hearts: Path, raw: Path, tmp_path: Path) -> None:
