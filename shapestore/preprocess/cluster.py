@@ -87,15 +87,17 @@ class DaskWorkers(Workers):
         except OSError:
             self._stack.close()
             raise UsageError(f"no Dask scheduler answers at {target}. Start one with: dask scheduler.") from None
-        if self._scheduler is not None:
-            self._client.wait_for_workers(1)
-        threads = self._client.nthreads()
-        if self._scheduler is not None and max(threads.values()) > 1:
+        if self._scheduler is None:
+            self.slots = self._workers  # not those that live now: one that was killed is started anew
+            return self
+        self._client.wait_for_workers(1)
+        threads = self._client.nthreads().values()
+        if max(threads, default=1) > 1:
             raise UsageError(
                 "limits of time and memory are those of a process, so each must run one task at a time. Start the "
                 "workers with: dask worker ADDRESS --nthreads 1 --nworkers N"
             )
-        self.slots = sum(threads.values())
+        self.slots = max(1, sum(threads))
         return self
 
     def __exit__(
