@@ -13,7 +13,7 @@ from skimage.measure import marching_cubes
 from shapestore.preprocess.geometry.mesh import Mesh
 from shapestore.preprocess.geometry.normalise import Frame
 
-QUERIES: Final = 65_536
+QUERIES: Final = 2048
 """Positions that a model decodes at once."""
 
 Decode = Callable[[NDArray[np.float32]], NDArray[np.float32]]

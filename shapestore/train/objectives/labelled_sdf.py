@@ -66,8 +66,9 @@ class LabelledSdf:
             if sloped:
                 terms["eikonal"] = _eikonal(list(sloped.values()), [answers[name] for name in sloped], graph)
             if weights.classes > 0:
-                logits = torch.cat([answers[name][..., 1:] for name in positions], dim=1)
-                labels = torch.cat([_taken(batch, f"{name}_labels", positions[name]) for name in positions], dim=1)
+                judged = [name for name in positions if name in self.settings.classes_at]
+                logits = torch.cat([answers[name][..., 1:] for name in judged], dim=1)
+                labels = torch.cat([_taken(batch, f"{name}_labels", positions[name]) for name in judged], dim=1)
                 terms["classes"] = class_loss(self.settings.class_loss, logits, labels)
             loss = torch.stack([getattr(weights, name) * term for name, term in terms.items()]).sum()
         return {"loss": loss if graph else loss.detach(), **{name: term.detach() for name, term in terms.items()}}
@@ -83,10 +84,11 @@ class LabelledSdf:
             for name in _PLACES
             if weights.eikonal > 0 and name in self.settings.eikonal_at
         }
+        classes_at = self.settings.classes_at if weights.classes > 0 else ()
         plain = {
             name: _taken(batch, f"{name}_points")
             for name in _PLACES
-            if name not in sloped and (weights.classes > 0 or getattr(weights, name) > 0)
+            if name not in sloped and (name in classes_at or getattr(weights, name) > 0)
         }
         return sloped, plain
 

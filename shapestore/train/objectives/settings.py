@@ -60,5 +60,7 @@ class LabelledSdfSettings(Strict):
     """Factors of the terms."""
     eikonal_at: Annotated[tuple[Where, ...], Field(min_length=1)] = ("vol",)
     """Queries at which the eikonal term is taken."""
+    classes_at: Annotated[tuple[Where, ...], Field(min_length=1)] = ("vol", "near", "surface")
+    """Queries at which the class term is taken."""
     class_loss: Annotated[Bce | Focal, Field(discriminator="kind")] = Bce()
     """How the classes are judged."""

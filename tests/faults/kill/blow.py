@@ -62,12 +62,12 @@ class Kill(NamedTuple):
     signal: str
 
 
-def drawn_blows(rng: Generator, stage: Stage, workers: int) -> list[Blow]:
-    """One to `MOST_KILLS` blows, at steps or at any moment.
+def drawn_blows(rng: Generator, stage: Stage, workers: int, most: int = MOST_KILLS) -> list[Blow]:
+    """One to `most` blows, at steps or at any moment.
 
     They fall on the operation's way at uniform places, in order: a run goes on where the last one was killed.
     """
-    count = 1 + int(np.argmin([*(rng.random(MOST_KILLS - 1) < AGAIN), False]))
+    count = 1 + int(np.argmin([*(rng.random(most - 1) < AGAIN), False]))
     ways = np.diff(np.sort(rng.random(count)), prepend=0.0)
     return [_drawn_blow(rng, stage, workers, way) for way in ways]
 

@@ -24,6 +24,6 @@ CASES = (
 @pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.operation}-{case.recipe}")
 def test_runs_on_two_workers_are_finished_however_often_they_are_killed(case: Case, tmp_path: Path) -> None:
     ready = stage(case, tmp_path / "stages")
-    blows = drawn_blows(np.random.default_rng(CASES.index(case)), ready, workers=2)
+    blows = drawn_blows(np.random.default_rng(CASES.index(case)), ready, workers=2, most=2)
     outcome = play(Outcome(0, case, workers=2), ready, tmp_path / "round", blows)
     assert not outcome.amiss, outcome

@@ -181,7 +181,7 @@ def test_second_derivatives_at_queries_are_right() -> None:
 
 def test_under_autocast_answers_stay_close() -> None:
     model = spoken(read_config("vecset-tiny").model)
-    points, labels = surface(classes=10)
+    points, labels = surface(points=300, classes=10)
     expected = model(points, labels, points)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         found = model(points, labels, points)

@@ -63,8 +63,9 @@ def by_hand(of: dict[str, Tensor], settings: LabelledSdfSettings) -> dict[str, f
     """The terms of `Field` by numpy, from their definitions."""
     values = {name: tensor.numpy() for name, tensor in of.items()}
     slope = np.array([1.0, 2.0, -2.0])
-    places = ("vol", "near", "surface")
-    losses = np.concatenate([cross_entropies(values, name, settings.class_loss).ravel() for name in places])
+    losses = np.concatenate(
+        [cross_entropies(values, name, settings.class_loss).ravel() for name in settings.classes_at]
+    )
     return {
         "vol": np.abs(values["vol_points"] @ slope - values["vol_sdf"]).mean(),
         "near": np.abs(values["near_points"] @ slope - values["near_sdf"]).mean(),
@@ -89,7 +90,7 @@ def cross_entropies(values: dict[str, NDArray[Any]], name: str, settings: Bce | 
 )
 @pytest.mark.parametrize("places", [("vol",), ("near", "surface"), ("surface", "vol", "near")])
 def test_each_term_is_its_definition(class_loss: Bce | Focal, places: tuple[Any, ...]) -> None:
-    asked = LabelledSdfSettings(class_loss=class_loss, eikonal_at=places)
+    asked = LabelledSdfSettings(class_loss=class_loss, eikonal_at=places, classes_at=places[::-1])
     found = LabelledSdf(asked)(Field(), batch())
     expected = by_hand(batch(), asked)
     assert {name: found[name].item() for name in TERMS} == pytest.approx(expected, rel=1e-9)
@@ -117,6 +118,13 @@ def test_weights_reach_the_loss_and_a_weight_of_zero_computes_nothing(weights: d
     }
     sloped = 8 * bool(weights["eikonal"])
     assert model.asked == (sum(kinds.values()) - (kinds["vol"] if sloped else 0), sloped)
+
+
+def test_classes_are_asked_for_only_where_they_are_judged() -> None:
+    model, of = Field(), batch()
+    del of["near_labels"]
+    LabelledSdf(LabelledSdfSettings(weights=Weights(surface=0, eikonal=0), classes_at=("vol",)))(model, of)
+    assert model.asked == (8 + 3, 0)
 
 
 def test_the_slope_of_a_distance_is_one() -> None:
