@@ -157,7 +157,7 @@ def reconstruct(
         if known is not None:
             predicted |= {MEAN_MAP: known.mean, NEAREST: known.nearest(sample["surface_points"].numpy())}
         shape_id = str(test.ids[index])
-        one = ShapeDataset(test.store, draws=test.draws, rows=[row], seed=test.seed)  # type: ignore[arg-type]
+        one = ShapeDataset(test.store, draws=test.draws, rows=test.rows[index : index + 1], seed=test.seed)
         cases.append(
             CaseScores(
                 shape_id=shape_id,

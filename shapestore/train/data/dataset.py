@@ -73,7 +73,7 @@ class ShapeDataset(BatchedDataset):
         if isinstance(fields, str):
             raise UsageError(f"fields are a list such as [{fields!r}].")
         self.fields = tuple(fields)
-        self.draws: tuple[BaseDraw, ...] = tuple(draws)
+        self.draws: tuple[Draw, ...] = tuple(draws)
         self.seed = seed
         self.rotation = rotation
         if not 0 <= rotation <= 180:
