@@ -93,8 +93,7 @@ class Column:
         declared = int.from_bytes(body[:_STRING_HEADER_BYTES], "little") if strings else len(body)
         if declared != self.chunk_rows * (1 if strings else self._value_bytes):
             raise ValueError("it does not have the size of a chunk")
-        values: NDArray[Any] = _STRINGS.decode(body) if strings else np.frombuffer(body, self.numpy_dtype)
-        values = values.reshape(self.chunk_rows, *self.shape)[:rows]
+        values = self.decode_prefix(body, rows)
         self._require_meaning(values)
         return values
 
