@@ -18,7 +18,7 @@ from shapestore import __version__, api
 from shapestore.cli.ingest import START_SECONDS, _show_plan
 from shapestore.cli.main import app
 from shapestore.preprocess.ingest import Request
-from tests.integration.conftest import SMALL, Program, environment, program  # noqa: F401
+from tests.integration.conftest import SMALL, Program, environment
 
 COMMANDS = (
     "ingest", "validate", "info", "ls", "show", "why", "quarantine", "rebuild", "repair", "diff", "split", "derive",
@@ -48,15 +48,15 @@ def test_the_command_list() -> None:
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_help_has_an_example(program: Program, command: str) -> None:  # noqa: F811
+def test_help_has_an_example(program: Program, command: str) -> None:
     assert "Example: shapestore " + command in program(command, "--help").stdout
 
 
-def test_version(program: Program) -> None:  # noqa: F811
+def test_version(program: Program) -> None:
     assert program("--version").stdout == f"shapestore {__version__}\n"
 
 
-def test_ingest_tells_what_it_did_and_exits_with_4(program: Program, raw: Path, tmp_path: Path) -> None:  # noqa: F811
+def test_ingest_tells_what_it_did_and_exits_with_4(program: Program, raw: Path, tmp_path: Path) -> None:
     settings = [word for setting in SMALL for word in ("--set", setting)]
     arguments = ("ingest", "shapenet", raw, tmp_path / "s.zarr", "--recipe", "points", *settings, "--workers", 0)
     first = program(*arguments, code=4)
@@ -69,7 +69,7 @@ def test_ingest_tells_what_it_did_and_exits_with_4(program: Program, raw: Path, 
     assert (machine["computed"], machine["valid"], machine["quarantined"]) == (0, 8, 1)
 
 
-def test_dry_run_shows_the_plan_and_writes_nothing(program: Program, raw: Path, tmp_path: Path) -> None:  # noqa: F811
+def test_dry_run_shows_the_plan_and_writes_nothing(program: Program, raw: Path, tmp_path: Path) -> None:
     arguments = ("ingest", "shapenet", raw, tmp_path / "s.zarr", "--recipe", "points", "--dry-run")
     assert "about" in program(*arguments).stdout
     plan = json.loads(program(*arguments, "--json").stdout)
@@ -106,7 +106,7 @@ def test_the_time_of_a_plan_has_the_start_of_the_workers(
     assert words in capsys.readouterr().out
 
 
-def test_info(program: Program, store: Path) -> None:  # noqa: F811
+def test_info(program: Program, store: Path) -> None:
     text = program("info", store).stdout
     assert "8 valid, 1 quarantined" in text
     about = json.loads(program("info", store, "--json").stdout)
@@ -115,7 +115,7 @@ def test_info(program: Program, store: Path) -> None:  # noqa: F811
     assert about["runs"][0]["mode"] == "append"
 
 
-def test_ls_filters(program: Program, store: Path) -> None:  # noqa: F811
+def test_ls_filters(program: Program, store: Path) -> None:
     listed = json.loads(program("ls", store, "--where", "category=03001627", "--json").stdout)
     assert listed["count"] == 2
     assert {row["category"] for row in listed["rows"]} == {"03001627"}
@@ -124,7 +124,7 @@ def test_ls_filters(program: Program, store: Path) -> None:  # noqa: F811
     assert "03001627" in refused.stderr
 
 
-def test_show_and_its_picture(program: Program, store: Path, tmp_path: Path) -> None:  # noqa: F811
+def test_show_and_its_picture(program: Program, store: Path, tmp_path: Path) -> None:
     opened = api.open(store)
     shape_id = opened.index("shape_id")[opened.rows()[0]]
     shown = json.loads(program("show", store, shape_id, "--json").stdout)
@@ -137,14 +137,14 @@ def test_show_and_its_picture(program: Program, store: Path, tmp_path: Path) -> 
     assert "Did you mean" in program("show", store, shape_id + "x", code=2).stderr
 
 
-def test_quarantine_lists_reasons_and_retries(program: Program, store: Path, raw: Path) -> None:  # noqa: F811
+def test_quarantine_lists_reasons_and_retries(program: Program, store: Path, raw: Path) -> None:
     (item,) = json.loads(program("quarantine", store, "--json").stdout)
     assert (item["reason"], item["source"]) == ("no faces", "03001627/broken/models/model_normalized.obj")
     assert "no faces" in program("quarantine", store).stdout
     assert "1 shapes computed" in program("quarantine", store, "--retry", raw, code=4).stdout
 
 
-def test_validate_finds_damage_and_exits_with_3(program: Program, store: Path, tmp_path: Path) -> None:  # noqa: F811
+def test_validate_finds_damage_and_exits_with_3(program: Program, store: Path, tmp_path: Path) -> None:
     assert "every row" in program("validate", store, "--level", "full", "--workers", 0).stdout
     import shutil
 
@@ -161,7 +161,7 @@ def test_validate_finds_damage_and_exits_with_3(program: Program, store: Path, t
     assert "missing" in program("validate", damaged, "--workers", 0, code=3).stdout
 
 
-def test_split_and_derive_and_export(program: Program, store: Path, tmp_path: Path) -> None:  # noqa: F811
+def test_split_and_derive_and_export(program: Program, store: Path, tmp_path: Path) -> None:
     parts = ("--parts", "train=0.5,test=0.5")
     counts = json.loads(program("split", store, "fold0", *parts, "--json").stdout)["rows"]
     assert "split" in program("info", store).stdout
@@ -207,14 +207,14 @@ def test_a_reader_that_goes_away_ends_the_program_quietly(store: Path, arguments
     assert not done.stderr
 
 
-def test_errors_are_one_message_without_traceback(program: Program, tmp_path: Path) -> None:  # noqa: F811
+def test_errors_are_one_message_without_traceback(program: Program, tmp_path: Path) -> None:
     missing = program("info", tmp_path / "nowhere.zarr", code=2)
     assert missing.stderr.startswith("shapestore: ")
     assert "Traceback" not in missing.stderr
     assert "Traceback" in program("--debug", "info", tmp_path / "nowhere.zarr", code=2).stderr
 
 
-def test_unknown_source_lists_the_installed_ones(program: Program, tmp_path: Path) -> None:  # noqa: F811
+def test_unknown_source_lists_the_installed_ones(program: Program, tmp_path: Path) -> None:
     refused = program("ingest", "shapnet", tmp_path, tmp_path / "s.zarr", code=2)
     for kind in ("cardiac", "meshes", "modelnet40", "npz", "scanobjectnn", "shapenet"):
         assert kind in refused.stderr

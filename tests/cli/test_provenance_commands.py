@@ -15,7 +15,7 @@ from shapestore import api
 from shapestore.cli.rebuild import _print_written
 from shapestore.preprocess.rebuilt import Outcome, RebuiltRow
 from shapestore.store.entries import Failure
-from tests.integration.conftest import Program, program, tree_digest  # noqa: F401
+from tests.integration.conftest import Program, tree_digest
 
 SMALL = ("points.count=128", "points.fps_order=32")
 
@@ -40,7 +40,7 @@ def first(raw: Path) -> str:
     return str(min(raw.rglob("model_normalized.obj")).relative_to(raw))
 
 
-def test_why_shows_the_chain(program: Program, store: Path, raw: Path, first: str) -> None:  # noqa: F811
+def test_why_shows_the_chain(program: Program, store: Path, raw: Path, first: str) -> None:
     text = program("why", store, first).stdout
     for words in ("source meshes of shapestore", "the same to the byte", "recipe", "numpy", "Python", "unit-vectors"):
         assert words in text
@@ -51,14 +51,14 @@ def test_why_shows_the_chain(program: Program, store: Path, raw: Path, first: st
     assert {"at least", "at most"} <= {" ".join(pair) for pair in pairwise(text.split())}
 
 
-def test_why_tells_what_to_do_about_a_quarantined_shape(program: Program, store: Path) -> None:  # noqa: F811
+def test_why_tells_what_to_do_about_a_quarantined_shape(program: Program, store: Path) -> None:
     text = program("why", store, "empty.obj").stdout
     assert "no faces: " in text
     assert f"shapestore rebuild {store} empty.obj --write" in text
 
 
 def test_why_of_a_damaged_row_tells_all_and_exits_with_3(
-    program: Program,  # noqa: F811
+    program: Program,
     store: Path,
     first: str,
     tmp_path: Path,
@@ -72,7 +72,7 @@ def test_why_of_a_damaged_row_tells_all_and_exits_with_3(
     assert len(found["damage"]) == 1
 
 
-def test_diff_of_a_store_that_lost_a_file_is_an_error(program: Program, store: Path, tmp_path: Path) -> None:  # noqa: F811
+def test_diff_of_a_store_that_lost_a_file_is_an_error(program: Program, store: Path, tmp_path: Path) -> None:
     copy = shutil.copytree(store, tmp_path / "copy.zarr")
     (copy / "pc_n" / "c" / "0" / "0" / "0").unlink()
     told = program("diff", store, copy, code=3)
@@ -80,7 +80,7 @@ def test_diff_of_a_store_that_lost_a_file_is_an_error(program: Program, store: P
     assert told.stdout == ""
 
 
-def test_rebuild_of_what_is_unchanged(program: Program, store: Path, first: str) -> None:  # noqa: F811
+def test_rebuild_of_what_is_unchanged(program: Program, store: Path, first: str) -> None:
     assert "1 shapes computed: 1 identical" in program("rebuild", store, first).stdout
     done = json.loads(program("rebuild", store, "--all", "--workers", 0, "--json").stdout)
     assert {row["outcome"] for row in done["rows"]} == {"identical"}
@@ -88,7 +88,7 @@ def test_rebuild_of_what_is_unchanged(program: Program, store: Path, first: str)
 
 
 def test_rebuild_tells_what_differs_and_replaces_it(
-    program: Program,  # noqa: F811
+    program: Program,
     store: Path,
     raw: Path,
     first: str,
@@ -146,7 +146,7 @@ def test_the_command_that_replaces_can_be_pasted(
     assert capsys.readouterr().err == ""
 
 
-def test_rebuild_of_a_store_without_rows_says_so(program: Program, tmp_path: Path) -> None:  # noqa: F811
+def test_rebuild_of_a_store_without_rows_says_so(program: Program, tmp_path: Path) -> None:
     (tmp_path / "raw").mkdir()
     (tmp_path / "raw" / "empty.obj").write_text("# nothing\n")
     api.ingest("meshes", tmp_path / "raw", tmp_path / "s.zarr", recipe="points", settings=SMALL, workers=0)
@@ -154,13 +154,13 @@ def test_rebuild_of_a_store_without_rows_says_so(program: Program, tmp_path: Pat
     assert done.stdout == "no shapes to compute\n"
 
 
-def test_diff_of_equal_stores(program: Program, store: Path, tmp_path: Path) -> None:  # noqa: F811
+def test_diff_of_equal_stores(program: Program, store: Path, tmp_path: Path) -> None:
     copy = shutil.copytree(store, tmp_path / "copy.zarr")
     assert "equal" in program("diff", store, copy).stdout
     assert json.loads(program("diff", store, copy, "--json").stdout)["equal"]
 
 
-def test_diff_shows_recipe_and_schema_side_by_side(program: Program, store: Path, raw: Path, tmp_path: Path) -> None:  # noqa: F811
+def test_diff_shows_recipe_and_schema_side_by_side(program: Program, store: Path, raw: Path, tmp_path: Path) -> None:
     other = tmp_path / "other.zarr"
     settings = ("points.count=64", "points.fps_order=0")
     api.ingest("meshes", raw, other, recipe="points", settings=settings, workers=0)
@@ -180,7 +180,7 @@ def test_diff_shows_recipe_and_schema_side_by_side(program: Program, store: Path
         (("diff", "{store}", "nowhere.zarr"), "nowhere.zarr"),
     ],
 )
-def test_errors_are_one_message(program: Program, store: Path, arguments: tuple[str, ...], message: str) -> None:  # noqa: F811
+def test_errors_are_one_message(program: Program, store: Path, arguments: tuple[str, ...], message: str) -> None:
     refused = program(*(word.format(store=store) for word in arguments), code=2)
     assert refused.stderr.startswith("shapestore: ")
     assert message in refused.stderr
@@ -188,5 +188,5 @@ def test_errors_are_one_message(program: Program, store: Path, arguments: tuple[
 
 
 @pytest.mark.parametrize("command", ["why", "rebuild", "diff"])
-def test_help_has_an_example(program: Program, command: str) -> None:  # noqa: F811
+def test_help_has_an_example(program: Program, command: str) -> None:
     assert "Example: shapestore " + command in program(command, "--help").stdout

@@ -20,7 +20,7 @@ from shapestore.cli.validate import _seconds
 from shapestore.errors import UsageError
 from shapestore.quality.result import Validation
 from shapestore.quality.waivers import read_waivers
-from tests.integration.conftest import Program, environment, program  # noqa: F401
+from tests.integration.conftest import Program, environment
 
 SMALL = ("points.count=256", "points.fps_order=64")
 
@@ -43,7 +43,7 @@ def damaged(store: Path, tmp_path: Path) -> Path:
     return copy
 
 
-def test_json_keeps_its_schema(program: Program, damaged: Path) -> None:  # noqa: F811
+def test_json_keeps_its_schema(program: Program, damaged: Path) -> None:
     schema = json.loads(files("shapestore.quality").joinpath("validation.schema.json").read_text())
     assert schema == Validation.model_json_schema()
     result = json.loads(program("validate", damaged, "--level", "full", "--workers", 0, "--json", code=3).stdout)
@@ -51,7 +51,7 @@ def test_json_keeps_its_schema(program: Program, damaged: Path) -> None:  # noqa
     assert (result["version"], result["passed"], result["findings"][0]["row"]) == (1, False, 0)
 
 
-def test_people_see_every_check_and_the_worst_first(program: Program, damaged: Path) -> None:  # noqa: F811
+def test_people_see_every_check_and_the_worst_first(program: Program, damaged: Path) -> None:
     shape_id = api.open(damaged).index("shape_id")[0]
     done = program("validate", damaged, "--level", "full", "--workers", 0, code=3)
     assert "1 error" in done.stdout
@@ -60,7 +60,7 @@ def test_people_see_every_check_and_the_worst_first(program: Program, damaged: P
     assert "not run: it reads the raw files: name their folder with --raw" in done.stdout
 
 
-def test_a_waived_finding_lets_the_command_pass_and_stays_in_the_list(program: Program, damaged: Path) -> None:  # noqa: F811
+def test_a_waived_finding_lets_the_command_pass_and_stays_in_the_list(program: Program, damaged: Path) -> None:
     shape_id = api.open(damaged).index("shape_id")[0]
     waived = ("--waive", f"integrity:{shape_id}", "--waive", "rays:nothing")
     done = program("validate", damaged, "--level", "full", "--workers", 0, *waived)
@@ -68,7 +68,7 @@ def test_a_waived_finding_lets_the_command_pass_and_stays_in_the_list(program: P
     assert "no finding needs the waiver rays:nothing" in done.stderr
 
 
-def test_info_says_when_the_store_was_validated(program: Program, store: Path, tmp_path: Path) -> None:  # noqa: F811
+def test_info_says_when_the_store_was_validated(program: Program, store: Path, tmp_path: Path) -> None:
     copy = Path(shutil.copytree(store, tmp_path / "s.zarr"))
     shutil.rmtree(tmp_path / "s.zarr.ingest", ignore_errors=True)
     program("validate", copy, "--level", "metadata")
@@ -103,7 +103,7 @@ def test_a_budget_without_a_unit_is_in_seconds(text: str, seconds: float) -> Non
 
 
 @pytest.mark.parametrize("budget", ["fast", "-3s", "0", "nan"])
-def test_a_budget_is_a_time(program: Program, store: Path, budget: str) -> None:  # noqa: F811
+def test_a_budget_is_a_time(program: Program, store: Path, budget: str) -> None:
     assert "such as 60s" in program("validate", store, f"--budget={budget}", code=2).stderr
 
 

@@ -29,7 +29,7 @@ def test_kernels_are_compiled_once_for_all_workers_of_a_machine(
 ) -> None:
     cache = {"NUMBA_CACHE_DIR": str(tmp_path / "kernels"), "NUMBA_DEBUG_CACHE": "1"}
     store = tmp_path / "s.zarr"
-    done = program("ingest", "shapenet", raw_meshes, store, "--recipe", "points", "--workers", "3", env=cache)
+    done = program("ingest", "shapenet", raw_meshes, store, "--recipe", "points", "--workers", "2", env=cache)
     saved = [line.split("'")[1] for line in done.stdout.splitlines() if "data saved to" in line]
     assert saved, "nothing was compiled"
     assert sorted(saved) == sorted(set(saved))

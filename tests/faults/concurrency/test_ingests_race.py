@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
 from shapestore.store.layout import work_folder
+from tests.faults.kill.warm import server
 from tests.integration.conftest import SMALL, environment, raw_meshes, tree_digest
+from tests.warm import WarmProcess
 
 __all__ = ["raw_meshes"]
 
@@ -18,23 +19,25 @@ PATIENCE = 120.0
 """Seconds after which a command counts as blocked."""
 
 
-def start(raw: Path, store: Path) -> subprocess.Popen[str]:
+class Ingest(NamedTuple):
+    """A command that runs."""
+
+    process: WarmProcess
+    printed: Path
+
+
+def start(raw: Path, store: Path, name: str) -> Ingest:
     """Begin to ingest, in a process of its own."""
     settings = [argument for each in SMALL for argument in ("--set", each)]
-    command = [sys.executable, "-m", "shapestore", "ingest", "meshes", raw, store, "--recipe", "points", *settings]
-    return subprocess.Popen(
-        [*map(str, command), "--workers", "0"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=environment(),
-    )
+    command = ["ingest", "meshes", str(raw), str(store), "--recipe", "points", *settings, "--workers", "0"]
+    printed = store.with_name(f"{store.name} {name}.txt")
+    return Ingest(server().start(command, environment(), printed, printed), printed)
 
 
-def outcome(process: subprocess.Popen[str]) -> str:
+def outcome(ingest: Ingest) -> str:
     """Which of the ends that are allowed the command came to."""
-    output, errors = process.communicate(timeout=PATIENCE)
-    code, text = process.returncode, " ".join((output + errors).split())
+    code = ingest.process.wait(PATIENCE)
+    text = " ".join(ingest.printed.read_text().split())
     if code == 0:
         return "nothing to do" if "nothing to do" in text else "done"
     if code == 2 and "is being written to by process" in text:
@@ -48,13 +51,13 @@ def outcome(process: subprocess.Popen[str]) -> str:
 def alone(raw_meshes: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, str], float]:
     """Digests of the store of a run that nobody disturbs, and the seconds that it takes."""
     store = tmp_path_factory.mktemp("alone") / "s.zarr"
+    ingest = start(raw_meshes, store, "alone")
     started = time.monotonic()
-    assert outcome(start(raw_meshes, store)) == "done"
+    assert outcome(ingest) == "done"
     return tree_digest(store), time.monotonic() - started
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("rounds", [3])
+@pytest.mark.parametrize("rounds", [6])
 def test_two_ingests_make_the_store_of_one(
     raw_meshes: Path,
     alone: tuple[dict[str, str], float],
@@ -65,9 +68,9 @@ def test_two_ingests_make_the_store_of_one(
     digests, seconds = alone
     for number in range(rounds):
         store = tmp_path / f"{number}.zarr"
-        first = start(raw_meshes, store)
+        first = start(raw_meshes, store, "first")
         time.sleep(seconds * number / rounds)
-        second = start(raw_meshes, store)
+        second = start(raw_meshes, store, "second")
         ends = [outcome(first), outcome(second)]
         assert "done" in ends, f"round {number}: {ends}"
         assert not work_folder(store).exists()

@@ -20,8 +20,12 @@ from shapestore.preprocess.repair import repair
 from shapestore.preprocess.repair_run import Mended
 from shapestore.preprocess.workers import InProcess
 from shapestore.schemas.store_schema import StoreSchema
+from shapestore.store.columns import Column
 
 ROWS_PER_SHARD = 4
+
+CHUNK_ROWS = 1024
+"""Rows of a chunk of an index array, within `small_index_chunks`."""
 
 RECIPE = """
 name: damage
@@ -92,6 +96,20 @@ def work(store: Path) -> Path:
 def no_waiting_for_disks() -> Iterator[None]:
     """Whether a disk keeps what was synced is not to be seen here."""
     with patch.object(os, "fsync", lambda descriptor: None):
+        yield
+
+
+@contextmanager
+def small_index_chunks() -> Iterator[None]:
+    """Chunks of index arrays have room for few rows: no store here has many, and all that is done costs by the room."""
+
+    def room(column: Column) -> int:
+        return min(vars(column)["chunk_rows"], CHUNK_ROWS)
+
+    def declare(column: Column, rows: int) -> None:
+        vars(column)["chunk_rows"] = rows
+
+    with patch.object(Column, "chunk_rows", property(room, declare)):
         yield
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from shapestore.errors import NotAStore, StoreDamaged
 from tests.faults.damage.matrix import DAMAGES, OBJECTS, Object, by_readers, cell, committed, header, line
-from tests.faults.damage.stores import History, make_history, mend, no_waiting_for_disks, work
+from tests.faults.damage.stores import History, make_history, mend, no_waiting_for_disks, small_index_chunks, work
 from tests.integration.conftest import tree_digest
 
 DOCS = Path(__file__).resolve().parents[3] / "docs" / "reliability.md"
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module", autouse=True)
 def _no_waiting() -> Iterator[None]:
-    with no_waiting_for_disks():
+    with no_waiting_for_disks(), small_index_chunks():
         yield
 
 

@@ -7,6 +7,7 @@ ended with.
 from __future__ import annotations
 
 import ctypes
+import gc
 import json
 import os
 import sys
@@ -42,6 +43,7 @@ def main() -> None:
     library = ctypes.CDLL(None)
     with tempfile.TemporaryDirectory() as folder:  # what is loaded and compiled here, no child need load again
         ingest(write_shapenet(Path(folder), models_per_class=1), Path(folder) / "s.zarr")
+    gc.freeze()  # what is only looked through is not copied in every child
     for line in sys.stdin:
         request = json.loads(line)
         reading, writing = os.pipe()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from demo.raw import write_shapenet
 from shapestore import api
 from shapestore.store.layout import work_folder
 from tests.integration.conftest import environment, tree_digest
+from tests.warm import Warm
 
 LEAST_KIB = 96
 """Room on the disk at first; whenever it is full it is given four times as much."""
@@ -37,21 +37,27 @@ def resize(folder: Path, kib: int, option: str = "remount,") -> subprocess.Compl
     return subprocess.run(command, capture_output=True, check=False)
 
 
-def ingest(raw: Path, store: Path, workers: int) -> subprocess.CompletedProcess[str]:
+@pytest.fixture(scope="module")
+def warm() -> Iterator[Warm]:
+    with Warm() as process:
+        yield process
+
+
+def ingest(warm: Warm, raw: Path, store: Path, workers: int) -> subprocess.CompletedProcess[str]:
     """Run the ingest of a user."""
     options = ["--recipe", "points", "--set", "points.count=2048", "--set", "points.fps_order=0"]
-    program = [sys.executable, "-m", "shapestore", "ingest", "shapenet", str(raw), str(store), *options]
-    command = [*program, "--workers", str(workers)]
-    return subprocess.run(command, capture_output=True, text=True, env=environment(), check=False, timeout=300)
+    return warm.run("ingest", "shapenet", raw, store, *options, "--workers", workers, environment=environment())
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("workers", [2])
-def test_an_ingest_on_a_full_disk_goes_on_when_there_is_room(disk: Path, tmp_path: Path, workers: int) -> None:
+def test_an_ingest_on_a_full_disk_goes_on_when_there_is_room(
+    disk: Path, tmp_path: Path, warm: Warm, workers: int
+) -> None:
     raw, store, whole = write_shapenet(tmp_path, models_per_class=2), disk / "s.zarr", tmp_path / "whole.zarr"
-    assert ingest(raw, whole, workers=0).returncode == 0
+    assert ingest(warm, raw, whole, workers=0).returncode == 0
     refusals = 0
-    while (run := ingest(raw, store, workers)).returncode == 5:
+    while (run := ingest(warm, raw, store, workers)).returncode == 5:
         assert "No space left on device" in run.stderr
         assert "run the same command again" in run.stderr
         if (store / "zarr.json").exists():

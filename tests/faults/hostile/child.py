@@ -108,11 +108,18 @@ def _resident(what: str) -> float:
 class Child:
     """A process that runs one function after another, with limits of memory and time.
 
-    Undamaged files go through every source first, so that no input is charged for imports and kernels.
+    Undamaged files go through it first, so that no input is charged for imports and kernels.
+
+    Parameters
+    ----------
+    memory, seconds
+        The limits.
+    sources
+        Whose files these are; None: all.
     """
 
-    def __init__(self, memory: int = MEMORY, seconds: float = SECONDS) -> None:
-        self._memory, self._seconds = memory, seconds
+    def __init__(self, memory: int = MEMORY, seconds: float = SECONDS, sources: frozenset[str] | None = None) -> None:
+        self._memory, self._seconds, self._sources = memory, seconds, sources
         self._start()
 
     def _start(self) -> None:
@@ -121,13 +128,15 @@ class Child:
         """Folder for raw files."""
         context = multiprocessing.get_context("spawn")
         self._channel, end = context.Pipe()
-        self._process = context.Process(target=_serve, args=(end, self._memory, self.scratch), daemon=True)
+        self._process = context.Process(
+            target=_serve, args=(end, self._memory, self.scratch, self._sources), daemon=True
+        )
         self._process.start()
         end.close()
         if not self._channel.poll(_WARM_UP):
             raise TimeoutError("the child does not start")
         self.undamaged: list[Outcome] = self._channel.recv()
-        """Of `corpus.cases`."""
+        """Of `corpus.cases`, as far as they are of these sources."""
 
     def run(self, function: Callable[..., Outcome], *arguments: Any) -> Outcome:
         """What a function returns; a fault where the process dies of it, or does not answer."""
@@ -153,9 +162,10 @@ class Child:
         self._scratch.cleanup()
 
 
-def _serve(channel: Connection, memory: int, scratch: Path) -> None:
+def _serve(channel: Connection, memory: int, scratch: Path, sources: frozenset[str] | None) -> None:
     """Answer (function, arguments) with what comes of it until the other end is closed."""
-    channel.send([compute_files(case.folder(scratch / "undamaged"), case.files) for case in cases()])
+    undamaged = [case for case in cases() if sources is None or case.source in sources]
+    channel.send([compute_files(case.folder(scratch / "undamaged"), case.files) for case in undamaged])
     resource.setrlimit(resource.RLIMIT_DATA, (memory << 20, memory << 20))
     while True:
         try:

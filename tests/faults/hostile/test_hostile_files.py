@@ -468,7 +468,7 @@ def test_ten_million_faces(tmp_path: Path) -> None:
     upper = np.stack([corner + side, corner + 1, corner + side + 1], axis=1)
     (tmp_path / "raw").mkdir()
     (tmp_path / "raw/a.ply").write_bytes(binary_ply(points, np.concatenate([lower, upper])))
-    child = Child(memory=8192, seconds=300)
+    child = Child(memory=8192, seconds=300, sources=frozenset({"meshes"}))
     try:
         outcome = child.run(compute, Folder("meshes", tmp_path / "raw", "a.ply", POINTS))
     finally:

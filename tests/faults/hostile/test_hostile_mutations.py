@@ -15,7 +15,7 @@ from tests.faults.hostile.corpus import cases
 from tests.faults.hostile.fuzz import Tally, compute_input, fuzz, input_of
 from tests.faults.hostile.mutate import FORMS, mutated
 
-INPUTS = 400
+INPUTS = 250
 
 
 def test_damaged_inputs_are_quarantined_or_right(child: Child) -> None:
@@ -70,7 +70,7 @@ def devour() -> Outcome:
 
 @pytest.mark.slow
 def test_a_death_a_hang_and_hunger_are_seen() -> None:
-    child = Child(seconds=2)
+    child = Child(seconds=2, sources=frozenset())  # what it runs here needs nothing of the package
     try:
         assert child.run(die).results == (CRASH,)
         assert child.run(sleep).results == (HANG,)

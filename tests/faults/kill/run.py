@@ -6,15 +6,16 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from signal import SIGKILL
 from typing import Any
 
 from tests.faults.kill.armed.sitecustomize import ORDERS, STEPS
+from tests.faults.kill.warm import server
 from tests.integration.conftest import environment
+from tests.warm import PROJECT, WarmProcess
 
-PROJECT = Path(__file__).resolve().parents[3]
 ARMED = Path(__file__).with_name("armed")
 
 LIMIT_SECONDS = 300
@@ -22,6 +23,29 @@ LIMIT_SECONDS = 300
 
 DONE, USAGE, QUARANTINED, STOPPED = 0, 2, 4, 5
 """Exit codes of the program."""
+
+
+Start = Callable[[Sequence[str], Mapping[str, str], Path], "subprocess.Popen[bytes] | WarmProcess"]
+"""Starts the program by its arguments, its environment and the file that it prints to, in a session of its own."""
+
+
+def from_warm(command: Sequence[str], environment: Mapping[str, str], printed: Path) -> WarmProcess:
+    """Fork a process that has imported everything."""
+    return server().start(command, environment, printed, printed)
+
+
+def from_cold(command: Sequence[str], environment: Mapping[str, str], printed: Path) -> subprocess.Popen[bytes]:
+    """Start the interpreter."""
+    with printed.open("wb") as file:
+        return subprocess.Popen(
+            [sys.executable, "-m", "shapestore", *command],
+            cwd=PROJECT,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
 
 
 class Run:
@@ -37,9 +61,18 @@ class Run:
         Where the run may put temporary files.
     orders
         What is to be struck, and when; see `armed.sitecustomize`.
+    start
+        How to start it: `from_warm`, or `from_cold`.
     """
 
-    def __init__(self, command: Sequence[str], home: Path, temporary: Path, orders: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        command: Sequence[str],
+        home: Path,
+        temporary: Path,
+        orders: Mapping[str, Any],
+        start: Start = from_warm,
+    ) -> None:
         self.home = home
         (home / STEPS).mkdir(parents=True)
         temporary.mkdir(exist_ok=True)
@@ -49,16 +82,7 @@ class Run:
             "PYTHONPATH": path,
             "TMPDIR": str(temporary),
         }
-        with (home / "printed.txt").open("wb") as printed:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "shapestore", *command],
-                cwd=PROJECT,
-                env=environment(extra),
-                stdin=subprocess.DEVNULL,
-                stdout=printed,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
+        self.process = start(command, environment(extra), home / "printed.txt")
 
     @property
     def begun(self) -> bool:

@@ -169,3 +169,12 @@ CASES = tuple(
     for name, recipe in RECIPES.items()
     if operation != "derive" or recipe.derived
 )
+
+
+def write_raw(folder: Path, files: Files) -> Path:
+    """Write raw files."""
+    for name, data in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+    return folder

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from tests.faults.kill.armed.sitecustomize import STEPS
 from tests.faults.kill.run import DONE, QUARANTINED, Run
-from tests.faults.kill.scenario import Case, Files
+from tests.faults.kill.scenario import Case, write_raw
 
 STORE = "s.zarr"
 
@@ -63,15 +63,6 @@ def _stage(case: Case, folder: Path) -> Stage:
         raise AssertionError(run.printed)
     seconds = time.time() - (run.home / STEPS / "locked").stat().st_ctime
     return Stage(raw, start, after, code, run.steps, seconds)
-
-
-def write_raw(folder: Path, files: Files) -> Path:
-    """Write raw files."""
-    for name, data in files.items():
-        path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(data)
-    return folder
 
 
 def copy_store(store: Path, to: Path) -> Path:

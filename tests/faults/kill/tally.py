@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.faults.kill.round import AMISS, Outcome
-from tests.faults.kill.run import PROJECT
+from tests.warm import PROJECT
 
 KINDS = ("operation", "recipe", "workers", "victim", "step", "signal", "package")
 

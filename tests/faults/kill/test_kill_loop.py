@@ -15,9 +15,10 @@ import pytest
 from tests.faults.kill.armed.sitecustomize import ORDERS
 from tests.faults.kill.blow import Blow
 from tests.faults.kill.round import Outcome, play
-from tests.faults.kill.run import ARMED
+from tests.faults.kill.run import ARMED, Run, from_cold
 from tests.faults.kill.scenario import Case
 from tests.faults.kill.stage import stage
+from tests.faults.kill.state import differences
 
 INGEST, RETRY, REBUILD = (Case(operation, "points") for operation in ("ingest", "retry", "rebuild-write"))
 
@@ -102,6 +103,14 @@ def test_a_run_killed_right_after_it_made_the_store_leaves_no_mark_that_it_is_un
     )
     assert outcome.kills
     assert not outcome.amiss, outcome
+
+
+def test_a_run_forked_from_a_warm_process_is_one_of_the_program(stages: Path, tmp_path: Path) -> None:
+    ready, store = stage(INGEST, stages), tmp_path / "s.zarr"
+    run = Run(INGEST.arguments(ready.raw, store, workers=0), tmp_path / "run", tmp_path, INGEST.orders, from_cold)
+    assert run.finish() == ready.code
+    assert run.steps == ready.steps
+    assert not differences(store, ready)
 
 
 def test_the_hook_runs_the_sitecustomize_that_it_hides(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from hypothesis.stateful import run_state_machine_as_test
 
 from shapestore.preprocess import job
 from shapestore.schemas import store_schema
+from tests.faults.damage.stores import small_index_chunks
 from tests.faults.stateful import clouds, model
 from tests.faults.stateful.clouds import BROKEN, NAMES, SOUND, Truth
 from tests.faults.stateful.machine import AnyHistory
@@ -23,7 +24,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 def _stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     folder = tmp_path_factory.mktemp("stateful")
     clouds.install(folder / "site")
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch, small_index_chunks():
         patch.setattr(store_schema, "MAX_ROWS_PER_SHARD", model.ROWS_PER_SHARD)
         patch.setattr(job, "COMMIT_SECONDS", 0.0)  # each row group is a commit of its own
         patch.setattr(os, "fsync", lambda descriptor: None)

@@ -36,6 +36,9 @@ CLOSED: dict[str, Callable[[], Solid]] = {
 }
 CAD = ("chair", "table", "shelf", "bathtub")
 
+ASSEMBLIES = range(100, 140)
+"""Seeds of random assemblies."""
+
 SPOILT: dict[str, Callable[[Mesh], Mesh]] = {
     "double-sided": damage.double_sided,
     "flipped 10 %": lambda mesh: damage.flip(mesh, 0.1, 1),
@@ -77,7 +80,17 @@ def assembly(seed: int) -> Solid:
     return furniture.assembly(seed)
 
 
-def queries(shape: Solid, count: int = 8000) -> list[Queries]:
+@cache
+def solid_queries(name: str) -> list[Queries]:
+    return queries(solid(name))
+
+
+@cache
+def assembly_queries(seed: int) -> list[Queries]:
+    return queries(assembly(seed), 500)
+
+
+def queries(shape: Solid, count: int = 2000) -> list[Queries]:
     """Near and uniform positions off the surface of the whole shape, and whether the judge has them inside."""
     rng = np.random.default_rng(11)
     near = sample_surface(shape.mesh, 3 * count, rng).points + rng.normal(0, 0.02, (3 * count, 3))
@@ -95,8 +108,7 @@ def wrong(inside: Inside, pools: list[Queries]) -> float:
 
 @pytest.mark.parametrize("name", CLOSED)
 def test_closed_shapes_have_no_wrong_sign_whichever_way_they_are_wound(name: str) -> None:
-    shape = solid(name)
-    pools = queries(shape)
+    shape, pools = solid(name), solid_queries(name)
     for mesh in (shape.mesh, inverted(shape.mesh), damage.unwelded(shape.mesh)):
         inside = Inside(mesh, 0)
         assert wrong(inside, pools) == 0
@@ -105,11 +117,11 @@ def test_closed_shapes_have_no_wrong_sign_whichever_way_they_are_wound(name: str
 
 
 def test_double_sided_nested_shells_are_solid_and_a_cavity_needs_a_winding_to_be_one() -> None:
-    pools = queries(solid("nested"))
+    pools = solid_queries("nested")
     for shape in (solid("nested"), solid("hollow")):
         assert wrong(Inside(damage.double_sided(shape.mesh), 0), pools) == 0
     for mesh in (damage.flip(solid("hollow").mesh, 0.1, 3), damage.cracks(solid("hollow").mesh, 0.02, 3)):
-        assert wrong(Inside(mesh, 0), queries(solid("hollow"))) <= 0.001
+        assert wrong(Inside(mesh, 0), solid_queries("hollow")) <= 0.001
     for spoil in (damage.double_sided, lambda mesh: damage.flip(mesh, 0.5, 3)):
         assert Inside(spoil(solid("hollow").mesh), 0).confidence < 0.9
 
@@ -118,7 +130,7 @@ def test_a_part_inside_another_is_no_cavity_where_an_exposed_part_is_inverted() 
     shape = union("parts", [sphere(1), sphere(0.5), box((0.5, 0.5, 0.5), (2, 0, 0))])
     turned = damage.parts(shape.mesh) > 0
     faces = np.where(turned[:, None], shape.mesh.faces[:, ::-1], shape.mesh.faces)
-    assert wrong(Inside(Mesh(shape.mesh.vertices, faces), 0), queries(shape, 2000)) == 0
+    assert wrong(Inside(Mesh(shape.mesh.vertices, faces), 0), queries(shape)) == 0
 
 
 def test_an_inverted_part_that_sticks_out_of_another_is_no_cavity() -> None:
@@ -127,7 +139,7 @@ def test_an_inverted_part_that_sticks_out_of_another_is_no_cavity() -> None:
         turned = inverted(bar.moved((0, 0, 0.4 + tip)).mesh)
         shape = union("bar", [box((2, 2, 2)), bar.moved((0, 0, 0.4 + tip))])
         mesh = Mesh(shape.mesh.vertices, np.concatenate([shape.mesh.faces[:12], turned.faces + 8]))
-        assert wrong(Inside(mesh, 0), queries(shape, 2000)) == 0
+        assert wrong(Inside(mesh, 0), queries(shape)) == 0
 
 
 @pytest.mark.parametrize("spoil", SPOILT)
@@ -135,7 +147,7 @@ def test_spoilt_cad_is_within_half_a_percent_on_average_and_two_at_worst(spoil: 
     shares = []
     for name in CAD:
         inside = Inside(SPOILT[spoil](solid(name).mesh), 0)
-        shares.append(wrong(inside, queries(solid(name))))
+        shares.append(wrong(inside, solid_queries(name)))
         assert inside.confidence < 0.9 or shares[-1] <= 0.02
     assert np.mean(shares) <= 0.005
     assert max(shares) <= 0.02
@@ -144,7 +156,7 @@ def test_spoilt_cad_is_within_half_a_percent_on_average_and_two_at_worst(spoil: 
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("spoil", OPENED)
 def test_wherever_the_openings_are_spoilt_cad_is_within_the_same_bounds(spoil: str, seed: int) -> None:
-    shares = [wrong(Inside(OPENED[spoil](solid(name).mesh, seed), 0), queries(solid(name), 2000)) for name in CAD]
+    shares = [wrong(Inside(OPENED[spoil](solid(name).mesh, seed), 0), solid_queries(name)) for name in CAD]
     assert np.mean(shares) <= 0.005
     assert max(shares) <= 0.02
 
@@ -152,8 +164,7 @@ def test_wherever_the_openings_are_spoilt_cad_is_within_the_same_bounds(spoil: s
 @pytest.mark.slow
 @pytest.mark.parametrize("spoil", SPOILT)
 def test_spoilt_random_assemblies_are_within_the_same_bounds(spoil: str) -> None:
-    shapes = [assembly(seed) for seed in range(100, 140)]
-    shares = [wrong(Inside(SPOILT[spoil](shape.mesh), 0), queries(shape, 2000)) for shape in shapes]
+    shares = [wrong(Inside(SPOILT[spoil](assembly(seed).mesh), 0), assembly_queries(seed)) for seed in ASSEMBLIES]
     assert np.mean(shares) <= 0.005
     assert max(shares) <= 0.02
 
@@ -162,8 +173,8 @@ def test_spoilt_random_assemblies_are_within_the_same_bounds(spoil: str) -> None
 @pytest.mark.parametrize("seed", [0, 2, 4])
 @pytest.mark.parametrize("spoil", OPENED)
 def test_wherever_the_openings_are_assemblies_are_within_the_same_bounds(spoil: str, seed: int) -> None:
-    shapes = [assembly(number) for number in range(100, 140)]
-    shares = [wrong(Inside(OPENED[spoil](shape.mesh, seed), 0), queries(shape, 2000)) for shape in shapes]
+    opened = ((OPENED[spoil](assembly(number).mesh, seed), assembly_queries(number)) for number in ASSEMBLIES)
+    shares = [wrong(Inside(mesh, 0), pools) for mesh, pools in opened]
     assert np.mean(shares) <= 0.005
     assert max(shares) <= 0.02
 
@@ -172,10 +183,10 @@ def test_wherever_the_openings_are_assemblies_are_within_the_same_bounds(spoil: 
 @pytest.mark.parametrize("spoil", WORSE)
 def test_confidence_is_below_nine_tenths_wherever_more_than_two_percent_are_wrong(spoil: str) -> None:
     doubted = 0
-    closed = [solid(name) for name in CLOSED if name != "gyroid"]
-    for shape in [*closed, *(assembly(seed) for seed in range(100, 120))]:
+    closed = [(solid(name), solid_queries(name)) for name in CLOSED if name != "gyroid"]
+    for shape, pools in [*closed, *((assembly(seed), assembly_queries(seed)) for seed in ASSEMBLIES[:20])]:
         inside = Inside(WORSE[spoil](shape.mesh), 0)
-        if wrong(inside, queries(shape, 2000)) > 0.02:
+        if wrong(inside, pools) > 0.02:
             doubted += 1
             assert inside.confidence < 0.9, shape.name
     assert doubted > 0
@@ -196,7 +207,7 @@ def test_ends_that_are_hidden_in_another_part_need_no_cap(seed: int) -> None:
     shape = furniture.hidden_ends(seed)
     for mesh in (shape.mesh, damage.double_sided(shape.mesh), damage.flip(shape.mesh, 0.5, seed)):
         inside = Inside(mesh, 0)
-        assert wrong(inside, queries(shape, 2000)) <= 0.005
+        assert wrong(inside, queries(shape)) <= 0.005
         assert inside.confidence >= 0.9
 
 

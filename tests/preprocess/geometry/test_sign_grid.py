@@ -52,7 +52,7 @@ OPEN: dict[str, Callable[[int], Mesh]] = {
 @pytest.mark.slow
 @pytest.mark.parametrize("spoil", OPEN)
 def test_a_grid_of_an_open_shape_equals_the_positions_at_999_of_1000_cells(spoil: str) -> None:
-    for seed in range(6):
+    for seed in range(4):
         assert agreement(OPEN[spoil](seed), 32) >= 0.999
 
 
@@ -103,6 +103,6 @@ def test_grids_of_real_meshes_equal_the_positions_at_999_of_1000_cells(shared_da
             continue
         if 500 <= len(mesh.faces) <= 15_000:
             normalised = Mesh(box_frame(mesh.vertices).apply(mesh.vertices), mesh.faces)
-            assert agreement(normalised, 64) >= 0.999, path.name
+            assert agreement(normalised, 40) >= 0.999, path.name
             compared += 1
     assert compared >= 10

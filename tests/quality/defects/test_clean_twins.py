@@ -53,9 +53,9 @@ def test_a_mode_of_reproduction_that_the_recipe_names_is_no_error(
 @pytest.mark.parametrize("kind", ["shapenet", "modelnet40", "cardiac"])
 def test_the_built_in_recipes_as_they_are_raise_nothing(kind: str, tmp_path: Path) -> None:
     write: dict[str, Callable[[], Path]] = {
-        "shapenet": lambda: write_shapenet(tmp_path, models_per_class=6),
+        "shapenet": lambda: write_shapenet(tmp_path, models_per_class=3),
         "modelnet40": lambda: write_modelnet(tmp_path, "off"),
-        "cardiac": lambda: write_hearts(tmp_path / "raw", cases=4, spacing=(1.6, 1.6, 1.6)),
+        "cardiac": lambda: write_hearts(tmp_path / "raw", cases=3, spacing=(1.6, 1.6, 1.6)),
     }
     raw = write[kind]()
     api.ingest(kind, raw, tmp_path / "s.zarr", workers=0)
