@@ -221,7 +221,7 @@ def main() -> None:
         for label, each in loaders.items():
             check(label, each, source)
         results = time_all(loaders, source, chosen.repeats, 0.0 if chosen.quick else BUDGET)
-        share = step_share(Path(folder), steps=2 if chosen.quick else 12)
+        share = step_share(Path(folder), steps=2 if chosen.quick else 100)
         report(chosen, facts, source, results, missing, share, console)
 
 

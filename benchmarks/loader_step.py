@@ -10,36 +10,25 @@ from pathlib import Path
 from benchmarks.common import no_collection
 from demo.raw import write_hearts
 from shapestore import api
-from shapestore.train.data.dataset import ShapeDataset
-from shapestore.train.data.draw import Draw, RandomDraw, StratifiedDraw
+from shapestore.store.reader import open_store
 from shapestore.train.data.loader import loader
 from shapestore.train.data.sampler import ShapeSampler
 from shapestore.train.models.vecset import VecSet
 from shapestore.train.objectives.labelled_sdf import LabelledSdf
-from shapestore.train.objectives.presets import objective_preset
 from shapestore.train.ranks import Ranks
-from shapestore.train.reconstruction import read_config
+from shapestore.train.reconstruction import read_config, samples
 from shapestore.train.schedule import Schedule
-from shapestore.train.settings import TrainSettings
 from shapestore.train.trainer import Trainer
 
-CASES, VOXELS, SAMPLES = 8, 48, 4
-"""Hearts, their size, and samples of a batch."""
-
-DRAWS: tuple[Draw, ...] = (
-    RandomDraw(arrays=("surface_points", "surface_labels"), count=8192),
-    StratifiedDraw(
-        arrays=("vol_points", "vol_sdf", "vol_labels"), by="vol_sdf", counts={"inside": 1024, "outside": 1024}
-    ),
-    RandomDraw(arrays=("near_points", "near_sdf", "near_labels"), count=1024),
-)
-"""What the cardiac system draws of every shape."""
+CASES, VOXELS = 8, 48
+"""Hearts, and their size."""
 
 
 @dataclass(frozen=True)
 class StepShare:
     """Medians, in seconds: of waiting for a batch that this process reads, and of a step on a batch in memory."""
 
+    batch: int
     reading: float
     reading_cpu: float
     step: float
@@ -52,7 +41,7 @@ class StepShare:
 
     def __str__(self) -> str:
         return (
-            f"a step of vecset-tiny on {SAMPLES} hearts: {self.step:.3f} s ({self.step_cpu:.3f} s CPU) from memory; "
+            f"a step of vecset-tiny on {self.batch} hearts: {self.step:.3f} s ({self.step_cpu:.3f} s CPU) from memory; "
             f"reading its batch in the same process takes {self.reading * 1e3:.1f} ms more "
             f"({self.reading_cpu * 1e3:.1f} ms CPU): {100 * self.reading / self.step:.2f} % ({self.percent:.2f} % CPU)"
         )
@@ -70,12 +59,12 @@ def step_share(folder: Path, steps: int) -> StepShare:
     """
     raw, store = write_hearts(folder / "hearts", cases=CASES, size=VOXELS), folder / "hearts.zarr"
     api.ingest("cardiac", raw, store, recipe="cardiac-sdf", workers=0)
-    dataset = ShapeDataset(store, draws=DRAWS)
-    sampler = ShapeSampler(dataset, SAMPLES)
-    source = loader(dataset, sampler)
-    settings = TrainSettings(steps=steps + 1, batch=SAMPLES, lr=1e-4)
-    model, objective = VecSet(read_config("vecset-tiny").model), LabelledSdf(objective_preset("source"))
-    trainer = Trainer(model, objective, settings, Schedule.of(settings, steps + 1), Ranks())
+    config = read_config("vecset-tiny")
+    hearts = open_store(store)
+    dataset = samples(hearts, hearts.rows(), config.data)
+    source = loader(dataset, ShapeSampler(dataset, config.train.batch))
+    model, objective = VecSet(config.model), LabelledSdf(config.objective)
+    trainer = Trainer(model, objective, config.train, Schedule.of(config.train, steps + 1), Ranks())
 
     batches = (batch for _ in range(steps + 1) for batch in source)
     same = {name: values.clone() for name, values in next(batches).items()}
@@ -92,7 +81,7 @@ def step_share(folder: Path, steps: int) -> StepShare:
     (reading, reading_cpu), (step, step_cpu) = (
         tuple(statistics.median(column) for column in zip(*times[1:], strict=True)) for times in (waits, alone)
     )
-    return StepShare(reading, reading_cpu, step, step_cpu)
+    return StepShare(config.train.batch, reading, reading_cpu, step, step_cpu)
 
 
 def _now() -> tuple[float, float]:

@@ -139,7 +139,7 @@ def test_those_that_are_installed_give_the_source_and_a_line_each(tmp_path: Path
     assert {result.loader for result in results} == set(ALWAYS)
     assert all(0 < result.fastest <= result.median <= result.slowest for result in results)
     Console(file=io.StringIO()).print(loader.table(results, data))
-    verdicts = loader.verdicts(results, StepShare(0.03, 0.03, 1.0, 1.0))
+    verdicts = loader.verdicts(results, StepShare(2, 0.03, 0.03, 1.0, 1.0))
     assert len(verdicts) == 2 * (len(ALWAYS) - 1) + 1
     assert not verdicts[-1].met
 
@@ -168,4 +168,4 @@ def test_cpu_time_counts_children() -> None:
 
 
 def test_the_share_of_a_step_is_one_of_cpu_times() -> None:
-    assert StepShare(reading=9.0, reading_cpu=0.5, step=10.0, step_cpu=10.0).percent == pytest.approx(5.0)
+    assert StepShare(batch=2, reading=9.0, reading_cpu=0.5, step=10.0, step_cpu=10.0).percent == pytest.approx(5.0)
