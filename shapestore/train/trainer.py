@@ -48,6 +48,7 @@ class Trainer:
             lr=schedule(0),
             betas=settings.betas,
             weight_decay=settings.weight_decay,
+            fused=True,
         )
         self.ema = None if settings.ema is None else Ema(self.model, settings.ema)
         self._parallel = DistributedDataParallel(self.loss) if ranks.count > 1 else None

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from shapestore.errors import UsageError
 from shapestore.preprocess.geometry.fps import farthest_point_order
-from shapestore.train.models.latents import FarthestLatents, farthest_points
+from shapestore.train.models.latents import FarthestLatents, farthest_points, farthest_points_by_torch
 
 
 @given(st.integers(1, 30), st.integers(0, 2**32 - 1), st.booleans(), st.data())
@@ -20,9 +20,10 @@ def test_farthest_points_are_those_of_the_kernel(size: int, seed: int, lattice: 
         # Mirrored, so that the centroid is 0 exactly, however it is summed up.
         clouds = np.concatenate([np.round(clouds), -np.round(clouds)], axis=1)
     count = data.draw(st.integers(1, clouds.shape[1]))
-    chosen = farthest_points(torch.from_numpy(clouds), count)
-    for found, cloud in zip(chosen.numpy(), clouds, strict=True):
-        np.testing.assert_array_equal(found, farthest_point_order(cloud, count))
+    for choose in (farthest_points, farthest_points_by_torch):
+        chosen = choose(torch.from_numpy(clouds), count)
+        for found, cloud in zip(chosen.numpy(), clouds, strict=True):
+            np.testing.assert_array_equal(found, farthest_point_order(cloud, count))
 
 
 def test_latents_are_the_embeddings_of_the_chosen_points() -> None:
