@@ -60,7 +60,7 @@ def main() -> None:
     store, trained = OUTPUT / "many-hearts.zarr", OUTPUT / "run"
     run("ingest", "cardiac", many, store)
     run("split", store, "split", "--parts", "train=0.8,val=0.1,test=0.1")
-    run("train", "vecset-tiny", store, trained, "--set", "train.steps=500")
+    run("train", "vecset-tiny", store, trained, "--set", "train.steps=1000")
     run("evaluate", "reconstruct", trained, store, "--raw", many, "--out", OUTPUT / "rebuilt", "--cells", "64")
     print(f"{OUTPUT / 'rebuilt' / '000' / 'slices.png'} shows a heart that it never saw, and what it made of it")
 

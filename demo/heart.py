@@ -484,7 +484,7 @@ def main() -> None:
     """`python -m demo.heart FOLDER`: label maps of hearts, to try training with."""
     parser = argparse.ArgumentParser(description="Write label maps of analytic ten-class hearts, no two alike.")
     parser.add_argument("folder", type=Path, help="existing or new folder")
-    parser.add_argument("--cases", type=int, default=60, help="number of hearts (default: 60)")
+    parser.add_argument("--cases", type=int, default=120, help="number of hearts (default: 120)")
     parser.add_argument("--size", type=int, default=96, help="voxels along each axis (default: 96)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--variation", type=float, default=2.0, help="how far apart they are (default: 2)")
