@@ -69,7 +69,7 @@ def strike(store: Path, files: list[Path], number: int, how: str, where: float) 
     if how == "delete":
         file.unlink()
     elif how == "swap":
-        other = store / files[(number + 1 + at) % len(files)]
+        other = store / files[(number + 1 + at % (len(files) - 1)) % len(files)]
         if other.exists():
             shutil.copy(other, file)
     else:
