@@ -64,7 +64,7 @@ def step_share(folder: Path, steps: int) -> StepShare:
     dataset = samples(hearts, hearts.rows(), config.data)
     source = loader(dataset, ShapeSampler(dataset, config.train.batch))
     model, objective = VecSet(config.model), LabelledSdf(config.objective)
-    trainer = Trainer(model, objective, config.train, Schedule.of(config.train, steps + 1), Ranks())
+    trainer = Trainer(model, objective, config.train, Schedule.of(config.train, config.train.total_steps(1)), Ranks())
 
     batches = (batch for _ in range(steps + 1) for batch in source)
     same = {name: values.clone() for name, values in next(batches).items()}
