@@ -15,6 +15,9 @@ from shapestore.kernel import kernel
 PAGE_BYTES = 4096
 """Files are mapped in pages of this size; a larger real one costs a few needless prefetches."""
 
+AHEAD = 16
+"""Entries between one that is copied and the one that is asked for: 8 to 64 do as well."""
+
 
 @intrinsic  # type: ignore[untyped-decorator]
 def _copy(typing_context: Any, target: Any, source: Any, size: Any) -> Any:
@@ -86,4 +89,6 @@ def copy_entries(sources: NDArray[np.intp], picks: NDArray[np.intp], targets: ND
     """
     for i in range(len(sources)):
         for j in range(picks.shape[1]):
+            if j + AHEAD < picks.shape[1]:
+                _prefetch(sources[i] + size * picks[i, j + AHEAD])
             _copy(targets[i] + size * j, sources[i] + size * picks[i, j], size)

@@ -15,7 +15,7 @@ from shapestore.errors import UsageError
 from shapestore.schemas.array import ArraySpec
 from shapestore.schemas.base import digest
 from shapestore.schemas.families import SdfSamples
-from shapestore.schemas.seeding import generator
+from shapestore.schemas.seeding import Streams
 from shapestore.store.columns import Column
 from shapestore.store.reader import RowNumbers, Store, open_store
 from shapestore.train.data.batched import BatchedDataset
@@ -26,6 +26,8 @@ from shapestore.train.data.visit import Visit
 
 ROW = "row"
 """Field of every batch: the row of the sample in its store, int64."""
+
+_streams = Streams()
 
 
 class ShapeDataset(BatchedDataset):
@@ -149,10 +151,12 @@ class ShapeDataset(BatchedDataset):
     def fill(self, visits: Sequence[Visit], out: Mapping[str, NDArray[Any]]) -> None:
         """Gather samples into arrays; see `BatchedDataset.fill`."""
         rows = self.rows[[visit.index for visit in visits]]
-        self.store.read(rows, self.fields, out={name: out[name] for name in self.fields})
+        if self.fields:
+            self.store.read(rows, self.fields, out={name: out[name] for name in self.fields})
         for draw in self.draws:
-            count = self._count_of(draw)
-            picks = np.stack([self._pick(draw, count, *what) for what in zip(visits, rows.tolist(), strict=True)])
+            picks = np.empty((len(visits), draw.size), np.intp)
+            for position, (visit, row) in enumerate(zip(visits, rows.tolist(), strict=True)):
+                picks[position] = self._pick(draw, visit, row)
             self.store.read(rows, draw.arrays, out={name: out[name] for name in draw.arrays}, at=picks)
         out[ROW][...] = rows
         if self.rotation:
@@ -170,10 +174,11 @@ class ShapeDataset(BatchedDataset):
         """Generator of one visit for one use."""
         # The id comes last: it may hold any character, and the name of an array may not.
         shape_id = self.store.index("shape_id")[row]
-        return partial(generator, self.seed, f"{visit.epoch}\0{visit.repeat}\0{use}\0{shape_id}")
+        return partial(_streams, self.seed, f"{visit.epoch}\0{visit.repeat}\0{use}\0{shape_id}")
 
-    def _pick(self, draw: BaseDraw, count: str | None, visit: Visit, row: int) -> NDArray[np.intp]:
-        """Entries of the pool of one draw that one sample has; `count` is the array of its filled entries."""
+    def _pick(self, draw: BaseDraw, visit: Visit, row: int) -> NDArray[np.intp]:
+        """Entries of the pool of one draw that one sample has."""
+        count = self._counts[draw.arrays[0]]
         random = self._random(visit, draw.arrays[0], row)
         filled = self._specs[draw.arrays[0]].shape[0] if count is None else int(self.store.index(count)[row])
         guide = draw.guide
@@ -205,7 +210,7 @@ class ShapeDataset(BatchedDataset):
             yield "the shapes of a dataset are different rows, at least one."
         for draw in self.draws:
             yield from draw.problems(self._specs)
-            if count := self._count_of(draw):
+            if count := self._counts[draw.arrays[0]]:
                 filled = self.store.index(count)[self.rows]
                 short = self.rows[filled < draw.fewest()]
                 if len(short):
@@ -231,15 +236,20 @@ class ShapeDataset(BatchedDataset):
     @property
     def _read(self) -> set[str]:
         """All arrays that samples depend on."""
-        helpers = [name for draw in self.draws for name in (draw.guide, self._count_of(draw)) if name is not None]
+        guides = [draw.guide for draw in self.draws]
+        helpers = {name for name in [*guides, *self._counts.values()] if name is not None}
         return {*self.fields, *helpers, *(name for draw in self.draws for name in draw.arrays)}
 
-    def _count_of(self, draw: BaseDraw) -> str | None:
-        """Index array that says how many entries of the pool of a draw are filled."""
-        for family in self.store.root.content.families:
-            if isinstance(family, SdfSamples) and family.count and draw.arrays[0] in [s.name for s in family.arrays()]:
-                return family.count.name
-        return None
+    @cached_property
+    def _counts(self) -> dict[str, str | None]:
+        """For the first array of each draw, the index array that says how many entries of its pool are filled."""
+        counts = {
+            spec.name: family.count.name
+            for family in self.store.root.content.families
+            if isinstance(family, SdfSamples) and family.count
+            for spec in family.arrays()
+        }
+        return {draw.arrays[0]: counts.get(draw.arrays[0]) for draw in self.draws}
 
     @cached_property
     def _specs(self) -> dict[str, ArraySpec]:

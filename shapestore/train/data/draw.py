@@ -224,8 +224,8 @@ Draw = Annotated[RandomDraw | PrefixDraw | StratifiedDraw, Field(discriminator="
 """One draw, told apart by `how`."""
 
 
-def _strata(spec: ArraySpec) -> dict[str, int]:
+def _strata(spec: ArraySpec) -> dict[str, int | bool]:
     """Names of the strata of an array; each with its code, or for distances with whether they are negative."""
     if np.dtype(spec.dtype).kind == "f":
-        return {"inside": 1, "outside": 0}
+        return {"inside": True, "outside": False}  # compared with numbers, flags would be widened first
     return {code.name: code.value for code in spec.codes}
