@@ -508,7 +508,7 @@ def train(
     validation = None
     if config.data.validation is not None:
         rows = rows_of(opened, config.data.split, config.data.validation)
-        validation = samples(opened, rows, config.data, rotated=False)
+        validation = samples(opened, rows, config.data, judged=True)
     with launched(device) as ranks:
         sampler = ShapeSampler(
             data.dataset, config.train.batch, seed=config.data.seed, rank=ranks.rank, ranks=ranks.count
@@ -582,7 +582,7 @@ def evaluate_reconstruction(
     folder.require_fit(opened)
     names = class_names(opened)
     judged, known = (
-        samples(opened, rows_of(opened, config.data.split, each), config.data, rotated=False)
+        samples(opened, rows_of(opened, config.data.split, each), config.data, judged=True)
         for each in (part, config.data.train)
     )
     result = reconstruct(

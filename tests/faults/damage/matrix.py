@@ -50,8 +50,10 @@ class Object:
     """An example, relative to the store."""
     other: str
     """What it is swapped with: a file of another array, or of another store (`twin:`)."""
-    at: float | int = 0.5
-    """Where its file is damaged: as a share of it, or in bytes from its start; negative: from its end."""
+    share: float = 0.5
+    """Where its file is damaged, as a share of it."""
+    byte: int | None = None
+    """The same, in bytes from its start; negative: from its end."""
     older: str = "first"
     """Store that has an older version of it."""
 
@@ -60,18 +62,18 @@ OBJECTS: Final = (
     Object("root metadata", "zarr.json", "twin:zarr.json", older="second"),
     Object("array metadata", "pc_xyz/zarr.json", "pc_n/zarr.json", older="second"),
     Object("index array metadata", "valid/zarr.json", "seed/zarr.json", older="second"),
-    Object("shard, rows", "pc_xyz/c/0/0/0", "pc_xyz/c/1/0/0", 0.3),
-    Object("shard, index", "pc_xyz/c/0/0/0", "pc_n/c/0/0/0", -20),
-    Object("shard, an empty row", "pc_n/c/1/0/0", "pc_xyz/c/1/0/0", 0.6, older=""),
-    Object("shard, the last rows", "pc_n/c/2/0/0", "pc_n/c/1/0/0", 0.4, older=""),
-    Object("packed shard, rows", "udf_grid/c/0/0/0/0", "udf_grid/c/1/0/0/0", 0.3),
-    Object("packed shard, index", "udf_grid/c/0/0/0/0", "twin:udf_grid/c/0/0/0/0", -20),
-    Object("index array: ids", "shape_id/c/0", "source_sha256/c/0", 262),
-    Object("index array: valid", "valid/c/0", "scale/c/0", 0),
-    Object("index array: scale", "scale/c/0", "twin:scale/c/0", 52),
-    Object("index array: source hash", "source_sha256/c/0", "twin:source_sha256/c/0", 26),
-    Object("quarantine", "quarantine/shape_id/c/0", "quarantine/reason/c/0", 26),
-    Object("integrity", "integrity/sha256/c/0/0/0", "twin:integrity/sha256/c/0/0/0", 26),
+    Object("shard, rows", "pc_xyz/c/0/0/0", "pc_xyz/c/1/0/0", share=0.3),
+    Object("shard, index", "pc_xyz/c/0/0/0", "pc_n/c/0/0/0", byte=-20),
+    Object("shard, an empty row", "pc_n/c/1/0/0", "pc_xyz/c/1/0/0", share=0.6, older=""),
+    Object("shard, the last rows", "pc_n/c/2/0/0", "pc_n/c/1/0/0", share=0.4, older=""),
+    Object("packed shard, rows", "udf_grid/c/0/0/0/0", "udf_grid/c/1/0/0/0", share=0.3),
+    Object("packed shard, index", "udf_grid/c/0/0/0/0", "twin:udf_grid/c/0/0/0/0", byte=-20),
+    Object("index array: ids", "shape_id/c/0", "source_sha256/c/0", byte=262),
+    Object("index array: valid", "valid/c/0", "scale/c/0", byte=0),
+    Object("index array: scale", "scale/c/0", "twin:scale/c/0", byte=52),
+    Object("index array: source hash", "source_sha256/c/0", "twin:source_sha256/c/0", byte=26),
+    Object("quarantine", "quarantine/shape_id/c/0", "quarantine/reason/c/0", byte=26),
+    Object("integrity", "integrity/sha256/c/0/0/0", "twin:integrity/sha256/c/0/0/0", byte=26),
     Object("ledger of an unfinished ingest", "ledger", "twin:ledger"),
     Object("plan of an unfinished ingest", "plan", "twin:plan"),
     Object("redo log of a killed commit", "redo", "twin:plan", older=""),
@@ -101,7 +103,7 @@ def damage(history: History, twin: History, target: Path, what: Object, how: str
     """Damage one object of a copy; false where there is no such damage."""
     file = (work(target) if what.file in BESIDE else target) / what.file
     data = file.read_bytes()
-    at = range(len(data))[what.at] if isinstance(what.at, int) else int(what.at * len(data))
+    at = int(what.share * len(data)) if what.byte is None else range(len(data))[what.byte]
     match how:
         case "one bit flipped":
             file.write_bytes(data[:at] + bytes([data[at] ^ 4]) + data[at + 1 :])
@@ -196,16 +198,14 @@ def by_zarr(path: Path, commits: Mapping[str, Values]) -> str:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            group = zarr.open_group(path, mode="r")
-            failed = False
+            group: Any = zarr.open_group(path, mode="r")
         except Exception:  # whatever it says of damage, it says so
             group = {}
-            failed = True
+        failed = False
         for name in commits["last"]:
             if ", " not in name:
                 try:
-                    array: Any = group[name]
-                    values[name] = np.asarray(array[...])
+                    values[name] = np.asarray(group[name][...])
                 except Exception:
                     failed = True
     fitting = [name for name, commit in commits.items() if _fits(values, commit)]
