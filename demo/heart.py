@@ -486,7 +486,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path, help="existing or new folder")
     parser.add_argument("--cases", type=int, default=120, help="number of hearts (default: 120)")
     parser.add_argument("--size", type=int, default=96, help="voxels along each axis (default: 96)")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=0, help="another seed, other hearts (default: 0)")
     parser.add_argument("--variation", type=float, default=2.0, help="how far apart they are (default: 2)")
     asked = parser.parse_args()
     write_hearts(asked.folder, asked.cases, asked.size, seed=asked.seed, variation=asked.variation)

@@ -501,6 +501,7 @@ def train(
     from shapestore.train.objectives.labelled_sdf import LabelledSdf
     from shapestore.train.ranks import launched
     from shapestore.train.reconstruction import Samples, build_model, load_config, rows_of, samples
+    from shapestore.train.run import TrainedOn
 
     opened = open(store)
     config = load_config(recipe, settings, opened)
@@ -520,7 +521,7 @@ def train(
             objective=LabelledSdf(config.objective),
             loader=loader(data.dataset, sampler, workers=workers, device=ranks.device),
             sampler=sampler,
-            stores=[opened],
+            trained_on=[TrainedOn(opened, data.dataset.rows)],
             validate=None if validation is None else lambda model, _: query_scores(model, validation),
             built={"data": data},
             ranks=ranks,
@@ -565,35 +566,48 @@ def evaluate_reconstruction(
     Raises
     ------
     UsageError
-        There is no such run, checkpoint or part, or another part has shapes that were trained on.
+        There is no such run, checkpoint, part or raw folder; `out` is there already; or another part than that which
+        was trained on has shapes of it.
     WorkMismatch
         The store does not fit the run.
     InputRefused
         A raw label map is lost or has changed.
     """
     _require_torch()
-    from shapestore.evaluate.protocols.reconstruct import Options, reconstruct
+    from shapestore.errors import UsageError
+    from shapestore.evaluate.protocols.reconstruct import Options, Subject, reconstruct
     from shapestore.evaluate.protocols.reconstruct_page import write_result
+    from shapestore.store.durable import new_folder
+    from shapestore.train.checkpoint import read_state
     from shapestore.train.reconstruction import ReconstructionConfig, class_names, load_model, rows_of, samples
-    from shapestore.train.run import Run
+    from shapestore.train.run import Run, StoreIdentity
 
+    if Path(out).exists():
+        raise UsageError(f"{out} is there already. Choose another folder for what comes of it.")
+    if not Path(raw).is_dir():
+        raise UsageError(f"{raw} is no folder. Name the one that the store was ingested from.")
     folder, opened = Run(Path(run)), open(store)
     config = folder.config(ReconstructionConfig)
     folder.require_fit(opened)
-    names = class_names(opened)
-    judged, known = (
-        samples(opened, rows_of(opened, config.data.split, each), config.data, judged=True)
-        for each in (part, config.data.train)
+    names, checkpoint = class_names(opened), folder.checkpoint(which)
+    rows, held_out = rows_of(opened, config.data.split, part), part != config.data.train
+    folder.require_seen(opened, rows, not held_out)
+    everything = opened.rows()
+    known = everything[folder.seen(opened, everything)]
+    subject = Subject(
+        run=str(run), step=read_state(checkpoint).step, store=StoreIdentity.of(opened), part=part, held_out=held_out
     )
-    result = reconstruct(
-        load_model(config, folder.checkpoint(which)),
-        judged,
-        known if part != config.data.train else None,
-        names,
-        Options(Path(raw), Path(out), cells, f_score_mm),
-        on_progress or _silent,
-    )
-    write_result(result, names, Path(out))
+    with new_folder(Path(out)) as building:
+        result = reconstruct(
+            load_model(config, checkpoint),
+            subject,
+            samples(opened, rows, config.data, judged=True),
+            samples(opened, known, config.data, judged=True) if held_out and len(known) else None,
+            names,
+            Options(Path(raw), building, cells, f_score_mm),
+            on_progress or _silent,
+        )
+        write_result(result, names, building)
     return result
 
 

@@ -99,7 +99,7 @@ def _lines(found: BenchResult) -> Iterator[tuple[str, str, str, str]]:
             "pages of files, with libraries",
             data_size(mapped),
             f"{data_size(everything)}: all that was read",
-            _share(mapped, everything),
+            _share(everything, mapped),
         )
 
 

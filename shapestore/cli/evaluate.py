@@ -34,7 +34,7 @@ def command(
     out: Annotated[str, typer.Option(help="New folder for scores, page, meshes.", show_default=False)],
     part: Annotated[str, typer.Option(help="Part of the run's split that is judged.")] = "test",
     cells: Annotated[int, typer.Option(min=8, max=512, help="Cells along each axis of the cube.")] = 128,
-    f_score: Annotated[float, typer.Option(min=0, help="Distance of the F-score, millimetres.")] = 2.0,
+    f_score: Annotated[float, typer.Option(min=0.001, help="Distance of the F-score, millimetres.")] = 2.0,
     checkpoint: Annotated[Checkpoint, typer.Option(help="Which checkpoint is judged.")] = Checkpoint.BEST,
     as_json: AS_JSON = False,
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from enum import StrEnum
 from typing import Annotated
 
@@ -29,7 +30,8 @@ def command(
     store: STORE,
     run: Annotated[str, typer.Argument(help="Folder of the run: settings, log, checkpoints.")],
     settings: Annotated[
-        list[str] | None, typer.Option("--set", help="Change one setting: train.steps=500.", show_default=False)
+        list[str] | None,
+        typer.Option("--set", help="Change one setting: train.steps=500. Repeatable.", show_default=False),
     ] = None,
     resume: Annotated[
         Resume, typer.Option(help="auto: go on from the newest checkpoint, or begin where there is none.")
@@ -55,6 +57,8 @@ def command(
         workers=workers,
         device=device.value,
     )
+    if os.environ.get("RANK", "0") != "0":
+        return  # of the processes that train together the first one says what came of it
     certificate = str(state.sampler.get("certificate", ""))
     if as_json:
         best = None if state.best is None else state.best.model_dump()

@@ -26,8 +26,8 @@ class DenseField:
 
     sdf: NDArray[np.float32]
     """(size, size, size) signed distance of all classes together, normalised units, negative inside; by (x, y, z)."""
-    logits: NDArray[np.float16]
-    """(size, size, size, C) logits of the classes."""
+    logits: NDArray[np.float32]
+    """(size, size, size, C) logits of the classes; in half precision many would tie, and ties tear surfaces open."""
 
     @property
     def codes(self) -> NDArray[np.int8]:
@@ -44,9 +44,8 @@ class DenseField:
 
         It bounds where the distance is negative and no other class has a larger logit.
         """
-        logits = self.logits.astype(np.float32)
-        own = logits[..., code - 1]
-        others = np.delete(logits, code - 1, axis=-1)
+        own = self.logits[..., code - 1]
+        others = np.delete(self.logits, code - 1, axis=-1)
         if not others.shape[-1]:
             return _surface(self.sdf, frame)
         # Both terms cross zero where they should; where they meet, which one is larger decides.
@@ -67,12 +66,12 @@ def predict(decode: Decode, size: int, classes: int) -> DenseField:
     """
     centres = (-1 + (np.arange(size) + 0.5) * (2 / size)).astype(np.float32)
     sdf = np.empty(size**3, np.float32)
-    logits = np.empty((size**3, classes), np.float16)
+    logits = np.empty((size**3, classes), np.float32)
     for start in range(0, size**3, QUERIES):
         stop = min(start + QUERIES, size**3)
         cells = np.unravel_index(np.arange(start, stop), (size, size, size))
         values = decode(np.stack([centres[axis] for axis in cells], axis=-1))
-        sdf[start:stop], logits[start:stop] = values[:, 0], np.clip(values[:, 1:], -6e4, 6e4)
+        sdf[start:stop], logits[start:stop] = values[:, 0], values[:, 1:]
     cube = (size, size, size)
     return DenseField(sdf.reshape(cube), logits.reshape(*cube, classes))
 

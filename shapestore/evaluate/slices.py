@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from shapestore.preprocess.picture_draw import by_code, legend
+from shapestore.preprocess.picture_draw import INK, by_code, legend_handles
 
 AXES = "xyz"
 
@@ -45,7 +45,9 @@ def draw_slices(
             panel.set_xticks([])
             panel.set_yticks([])
     present = {code: name for code, name in enumerate(classes, start=1) if (truth == code).any()}
-    legend(panels[0, 2], present)
+    figure.legend(
+        handles=legend_handles(present), loc="outside lower center", ncols=5, fontsize=7, frameon=False, labelcolor=INK
+    )
     figure.suptitle(title.replace("$", r"\$"), fontsize=10)
     with mpl.rc_context({"savefig.dpi": 100}):
         figure.savefig(path, metadata={"Software": None})

@@ -191,14 +191,19 @@ def bars(axes: Axes, names: Sequence[str], values: NDArray[np.integer[Any]]) -> 
 
 def legend(axes: Axes, names: Mapping[int, str]) -> None:
     """Say below a panel what its codes mean."""
-    handles = [
-        Line2D([], [], linestyle="", marker="o", markersize=3.2, color=code_colour(code), label=plain(name))
-        for code, name in names.items()
-    ]
+    handles = legend_handles(names)
     axes.legend(
         handles=handles, loc="upper center", bbox_to_anchor=(0.5, 0.03), ncols=min(5, len(handles)), fontsize=6,
         frameon=False, handletextpad=0.1, columnspacing=0.9, borderpad=0, labelcolor=INK,
     )  # fmt: skip
+
+
+def legend_handles(names: Mapping[int, str]) -> list[Line2D]:
+    """A dot in the colour of each code, with its name."""
+    return [
+        Line2D([], [], linestyle="", marker="o", markersize=3.2, color=code_colour(code), label=plain(name))
+        for code, name in names.items()
+    ]
 
 
 def plain(text: str) -> str:

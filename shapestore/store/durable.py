@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from shapestore.errors import StoreDamaged
@@ -24,6 +27,27 @@ def write_synced(path: Path, data: bytes) -> None:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
+
+
+@contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """A folder that is there under its name when the block has ended well, and never in part.
+
+    Parameters
+    ----------
+    path
+        Where nothing is yet; what an earlier attempt left beside it is removed.
+    """
+    building = path.with_name(f".{path.name}.new")
+    shutil.rmtree(building, ignore_errors=True)
+    building.mkdir(parents=True)
+    try:
+        yield building
+        sync_folder(building)
+        building.replace(path)
+        sync_folder(path.parent)
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
 
 
 def move(source: Path, target: Path, top: Path) -> None:

@@ -12,13 +12,12 @@ from torch import nn
 
 from shapestore.errors import StoppedEarly
 from shapestore.preprocess.interrupts import interrupts
-from shapestore.store.reader import Store
 from shapestore.train.batches import Batches
 from shapestore.train.checkpoint import State
 from shapestore.train.data.batched import Batch
 from shapestore.train.parts import Objective, Part, Sampler, Validate
 from shapestore.train.ranks import Ranks
-from shapestore.train.run import Run
+from shapestore.train.run import Run, TrainedOn
 from shapestore.train.schedule import Schedule
 from shapestore.train.session import Session
 from shapestore.train.settings import RunConfig
@@ -35,7 +34,7 @@ def train(
     objective: Objective,
     loader: Iterable[Batch],
     sampler: Sampler,
-    stores: Sequence[Store],
+    trained_on: Sequence[TrainedOn],
     validate: Validate | None = None,
     built: Mapping[str, Part] | None = None,
     ranks: Ranks = ALONE,
@@ -59,8 +58,8 @@ def train(
         This rank's batches, in the order of `sampler`: one iteration is the rest of an epoch.
     sampler
         What the loader takes its order from.
-    stores
-        What is trained on: a run goes on only on the same content.
+    trained_on
+        The rows of each store: a run goes on only on the same content, and its shapes are never judged as unseen.
     validate
         Metrics of the model after so many steps, called in the first rank.
     built
@@ -103,12 +102,14 @@ def train(
         closing(session),
         closing(Batches(loader, stopped)) as batches,
     ):
-        done = session.begin(stores, resume)
+        done = session.begin(trained_on, resume)
         while done < steps:
             batch = batches.take()
             if ranks.any(batch is None) or batch is None:
                 session.save(done)
-                raise StoppedEarly(f"stopped after step {done} of {steps}. Go on with --resume auto: {folder}")
+                raise StoppedEarly(
+                    f"stopped after step {done} of {steps}. Run the same command again with --resume auto: {folder}"
+                )
             losses = trainer.step(done, batch)
             done += 1
             if _due(done, settings.log_every, steps):

@@ -11,6 +11,8 @@ from datetime import timedelta
 import torch
 from torch import distributed
 
+from shapestore.errors import UsageError
+
 LONGEST_WAIT = timedelta(hours=2)
 """How long ranks wait for each other: a validation on the first one may take that long, and a dead one is noticed."""
 
@@ -60,10 +62,20 @@ def launched(device: str) -> Iterator[Ranks]:
     ----------
     device
         `cpu` or `cuda`; of several GPUs each process takes that of its local rank.
+
+    Raises
+    ------
+    UsageError
+        There is no GPU for this process.
     """
     count = int(os.environ.get("WORLD_SIZE", "1"))
     local = torch.device(device, int(os.environ.get("LOCAL_RANK", "0"))) if device == "cuda" else torch.device(device)
     if local.type == "cuda":
+        if (local.index or 0) >= torch.cuda.device_count():
+            raise UsageError(
+                f"{device} is asked for, and torch {torch.__version__} finds {torch.cuda.device_count()} GPUs for "
+                f"process {local.index}. Train on the CPU, start fewer processes, or install a torch for your GPUs."
+            )
         torch.cuda.set_device(local)
     if count == 1:
         yield Ranks(device=local)

@@ -169,7 +169,8 @@ def rows_of(store: Store, split: str, part: str) -> NDArray[np.int64]:
     try:
         rows = store.rows(**{split: part})
     except UsageError as error:
-        raise UsageError(f"{error} {divide}") from None
+        divided = split in store.root.codes and store.names(split)
+        raise UsageError(str(error) if divided else f"{error} {divide}") from None
     if not len(rows):
         raise UsageError(f"{store.path} has no shape whose {split} is {part}. {divide}")
     return rows

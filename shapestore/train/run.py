@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import platform
-import shutil
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Literal, Self, TypeVar
+from typing import Literal, NamedTuple, Self, TypeVar
 
+import numpy as np
 import yaml
+from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from shapestore.errors import StoreDamaged, UsageError, WorkMismatch
 from shapestore.schemas.base import Strict, digest
-from shapestore.store.durable import sync_folder, write_synced
+from shapestore.store.durable import new_folder, write_synced
 from shapestore.store.reader import Store
 from shapestore.train.checkpoint import checkpoint_path, checkpoint_steps, read_state
 from shapestore.train.readback import flat, require_equal
@@ -24,6 +25,13 @@ SETTINGS = "settings.yaml"
 RECORD = "run.json"
 
 Config = TypeVar("Config", bound=RunConfig)
+
+
+class TrainedOn(NamedTuple):
+    """What is trained on of one store."""
+
+    store: Store
+    rows: NDArray[np.int64]
 
 
 class StoreIdentity(Strict):
@@ -55,6 +63,8 @@ class RunRecord(Strict):
 
     stores: tuple[StoreIdentity, ...]
     """Stores that it is trained on."""
+    sources: tuple[str, ...]
+    """Sha256 of the raw inputs of all shapes that it is trained on, whatever the splits of the stores say later."""
     versions: dict[str, str]
     """Versions of this program and of what it computes with."""
 
@@ -67,7 +77,7 @@ class Run:
         self.checkpoints = path / "checkpoints"
 
     @classmethod
-    def create(cls, path: Path, config: RunConfig, stores: Sequence[Store]) -> Self:
+    def create(cls, path: Path, config: RunConfig, trained_on: Sequence[TrainedOn]) -> Self:
         """Make the folder, all of it at once.
 
         Raises
@@ -77,16 +87,16 @@ class Run:
         """
         if path.exists():
             raise UsageError(f"{path} is there already. Choose another folder, or go on with --resume auto.")
-        building = path.with_name(f".{path.name}.new")
-        shutil.rmtree(building, ignore_errors=True)
-        (building / "checkpoints").mkdir(parents=True)
         settings = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
-        write_synced(building / SETTINGS, settings.encode())
-        record = RunRecord(stores=tuple(map(StoreIdentity.of, stores)), versions=versions())
-        write_synced(building / RECORD, record.model_dump_json(indent=2).encode())
-        sync_folder(building)
-        building.replace(path)
-        sync_folder(path.parent)
+        record = RunRecord(
+            stores=tuple(StoreIdentity.of(store) for store, _ in trained_on),
+            sources=tuple(sorted({sha for store, rows in trained_on for sha in store.index("source_sha256")[rows]})),
+            versions=versions(),
+        )
+        with new_folder(path) as building:
+            (building / "checkpoints").mkdir()
+            write_synced(building / SETTINGS, settings.encode())
+            write_synced(building / RECORD, record.model_dump_json(indent=2).encode())
         return cls(path)
 
     def config(self, kind: type[Config]) -> Config:
@@ -126,17 +136,17 @@ class Run:
         best = read_state(last).best
         if best is None:
             raise UsageError(
-                f"{self.path} has no best checkpoint: no validation, or no train.best. Choose the last one."
+                f"{self.path} has no best checkpoint, as no validation ran or train.best is not set: --checkpoint last."
             )
         return checkpoint_path(self.checkpoints, best.step)
 
-    def require_same(self, config: RunConfig, stores: Sequence[Store]) -> None:
+    def require_same(self, config: RunConfig, trained_on: Sequence[TrainedOn]) -> None:
         """Raise `WorkMismatch`, with all that differs, where the run was begun with other settings or other content."""
         remedy = "Go on with what the run was begun with, or begin another run in another folder."
         asked, given = (flat(each.model_dump(mode="json")) for each in (self.config(type(config)), config))
         require_equal(asked, given, f"{self.path} has other settings:", remedy)
         begun = [identity.model_dump(exclude={"path"}) for identity in self.record().stores]
-        now = [StoreIdentity.of(store).model_dump(exclude={"path"}) for store in stores]
+        now = [StoreIdentity.of(store).model_dump(exclude={"path"}) for store, _ in trained_on]
         what = f"{self.path} was trained on a store of other content:"
         require_equal(_by_number(begun), _by_number(now), what, remedy)
 
@@ -151,6 +161,25 @@ class Run:
             raise WorkMismatch(
                 f"{store.path} has recipe {now.recipe_digest[:12]}, and {self.path} was trained on {known}: their "
                 "arrays do not mean the same. Ingest the store with the recipe that the run was trained on."
+            )
+
+    def seen(self, store: Store, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Which rows are of objects that the run was trained on, however the store is divided now; (n,).
+
+        An object is known by its raw inputs, not by its name: many datasets number their files.
+        """
+        groups = store.index("group")
+        trained = set(groups[np.isin(store.index("source_sha256"), self.record().sources)])
+        return np.array([group in trained for group in groups[rows]], bool)
+
+    def require_seen(self, store: Store, rows: NDArray[np.int64], seen: bool) -> None:
+        """Raise `UsageError` where some rows are of objects that were trained on and should not be, or the reverse."""
+        wrong = rows[self.seen(store, rows) != seen]
+        if len(wrong):
+            raise UsageError(
+                f"{len(wrong)} of the {len(rows)} shapes, such as {store.index('shape_id')[wrong[0]]!r}, were "
+                f"{'not ' if seen else ''}trained on, and should {'' if seen else 'not '}have been. {store.path} was "
+                f"divided otherwise when {self.path} was trained: judge it on a store that is divided as it was then."
             )
 
     def _read(self, name: str) -> bytes:

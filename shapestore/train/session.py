@@ -13,7 +13,6 @@ from torch import Tensor
 
 from shapestore.errors import ShapestoreError, UsageError
 from shapestore.store.lock import WriterLock
-from shapestore.store.reader import Store
 from shapestore.train.checkpoint import (
     BestSoFar,
     State,
@@ -28,7 +27,7 @@ from shapestore.train.parts import Part, Sampler, Validate
 from shapestore.train.progress import Reporter
 from shapestore.train.ranks import Ranks
 from shapestore.train.readback import require_equal, require_parts, settings_asked, settings_in_effect
-from shapestore.train.run import Run, versions
+from shapestore.train.run import Run, TrainedOn, versions
 from shapestore.train.settings import RunConfig
 from shapestore.train.trainer import Trainer
 
@@ -64,23 +63,31 @@ class Session:
         self.state = State(step=0)
         """What is to be known of the newest checkpoint, and of a validation since."""
 
-    def begin(self, stores: Sequence[Store], resume: Literal["auto", "never"]) -> int:
+    def begin(self, trained_on: Sequence[TrainedOn], resume: Literal["auto", "never"]) -> int:
         """Make the run, or go on with it; returns the steps that are done."""
         self._settings_that_arrived(0)
-        if self._ranks.first:
-            path = self._run.path
-            self._stack.enter_context(WriterLock(path, path.with_name(f"{path.name}.training")))
-            if resume == "auto" and self._run.path.exists():
-                self._run.require_same(self._config, stores)
-            else:
-                Run.create(self._run.path, self._config, stores)
-        self._ranks.wait()
+        refused = self._enter(trained_on, resume) if self._ranks.first else None
+        if self._ranks.any(refused is not None):
+            raise refused or UsageError("the first of the processes that train together cannot begin: it says why.")
         if checkpoint_steps(self._run.checkpoints):
             self._load()
         if self._ranks.first:
             self._open_reports()
         self._trainer.model.train()
         return self.state.step
+
+    def _enter(self, trained_on: Sequence[TrainedOn], resume: Literal["auto", "never"]) -> ShapestoreError | None:
+        """Take the run's folder, made or found; or say why that cannot be, which all ranks must hear of."""
+        path = self._run.path
+        try:
+            self._stack.enter_context(WriterLock(path, path.with_name(f"{path.name}.training")))
+            if resume == "auto" and path.exists():
+                self._run.require_same(self._config, trained_on)
+            else:
+                Run.create(path, self._config, trained_on)
+        except ShapestoreError as error:
+            return error
+        return None
 
     def log(self, done: int, losses: Mapping[str, Tensor], steps: int, waited: float) -> None:
         """Note the losses of the last step, and how fast the steps were.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import trimesh
 from numpy.typing import NDArray
 
 from shapestore.evaluate.dense import predict
@@ -49,6 +50,20 @@ def test_the_union_has_both_balls() -> None:
     assert mesh is not None
     volume = sum(4 / 3 * np.pi * (radius / FRAME.scale) ** 3 for radius in RADII)
     assert signed_volume(mesh) == pytest.approx(volume, rel=0.02)
+
+
+def test_a_class_that_is_hardly_more_likely_than_another_has_a_closed_surface() -> None:
+    """As after a few steps of training: the logits differ by less than what half precision tells apart."""
+
+    def hardly(queries: NDArray[np.float32]) -> NDArray[np.float32]:
+        distance = np.linalg.norm(queries, axis=1, keepdims=True) - 0.7
+        lean = 1e-4 * np.sin(5 * queries.sum(axis=1, keepdims=True))
+        return np.concatenate([distance, 1 + lean, 1 - lean], axis=1).astype(np.float32)
+
+    for code in (1, 2):
+        mesh = predict(hardly, 32, 2).class_surface(code, FRAME)
+        assert mesh is not None
+        assert trimesh.Trimesh(mesh.vertices, mesh.faces, process=False).is_watertight
 
 
 def test_what_leaves_the_cube_is_closed_at_its_border() -> None:

@@ -28,16 +28,14 @@ def start(
     return process
 
 
-def start_ranks(
-    count: int, store: Path, folder: Path, config: ToyConfig, seconds: float = 0.0
-) -> list[ForkServerProcess]:
+def start_ranks(count: int, store: Path, folder: Path, config: ToyConfig, **options: Any) -> list[ForkServerProcess]:
     """The processes that torchrun would start, with the environment that it gives them."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     shared = {"WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     return [
-        start(store, folder, config, {"RANK": str(rank), "LOCAL_RANK": str(rank), **shared}, seconds=seconds)
+        start(store, folder, config, {"RANK": str(rank), "LOCAL_RANK": str(rank), **shared}, **options)
         for rank in range(count)
     ]
 
@@ -70,7 +68,7 @@ def _run(store: Path, folder: Path, config: ToyConfig, environment: dict[str, st
     if environment.get("RANK", "0") == "0":
         sys.stderr = _stderr_of(folder).open("w", buffering=1)
     try:
-        run_toy(store, folder, config, resume="auto", **options)
+        run_toy(store, folder, config, **{"resume": "auto", **options})
     except ShapestoreError as stopped:
         sys.stderr.write(str(stopped))
         sys.exit(stopped.exit_code)

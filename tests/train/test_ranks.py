@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from shapestore.errors import UsageError
 from shapestore.train.checkpoint import checkpoint_steps
 from shapestore.train.ranks import launched
 from shapestore.train.run import Run
-from tests.train.processes import start_ranks, wait_for_step
+from tests.train.processes import said, start_ranks, wait_for_step
 from tests.train.toy import ToyConfig, ToySettings, losses, run_toy, settings
 
 CONFIG = ToyConfig(
@@ -60,6 +61,20 @@ def test_a_signal_to_one_rank_stops_both_and_one_process_goes_on(
     assert 3 <= checkpoint_steps(folder / "checkpoints")[-1] < 20
     run_toy(toy_store, folder, CONFIG, resume="auto")
     assert_near(folder, alone)
+
+
+def test_what_the_first_rank_refuses_ends_them_all_as_it_does(toy_store: Path, tmp_path: Path, alone: Path) -> None:
+    ranks = start_ranks(2, toy_store, alone, CONFIG, resume="never")
+    for rank in ranks:
+        rank.join()
+        assert rank.exitcode == 2
+    assert "is there already" in said(alone)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_gpu_that_is_not_there_is_said_so() -> None:
+    with pytest.raises(UsageError, match="finds 0 GPUs"), launched("cuda"):
+        pass
 
 
 def test_a_process_alone_is_the_first_of_one() -> None:

@@ -77,7 +77,7 @@ def test_a_signal_to_all_processes_finishes_the_step_and_keeps_it(
     os.killpg(process.pid, number)
     process.join()
     assert process.exitcode == 5
-    assert "Go on with --resume auto" in said(folder)
+    assert "Run the same command again with --resume auto" in said(folder)
     kept = checkpoint_steps(folder / "checkpoints")[-1]
     assert 6 <= kept < 40
     run_toy(toy_store, folder, CONFIG, resume="auto")

@@ -11,15 +11,20 @@ from hypothesis import strategies as st
 
 import shapestore
 from shapestore.errors import StoreDamaged, UsageError, WorkMismatch
-from shapestore.train.run import Run
+from shapestore.train.run import Run, TrainedOn
 from tests.train.toy import ToyConfig, ToySettings, make_store, settings
 
 CONFIG = ToyConfig(train=settings(betas=(0.85, 0.99), best={"metric": "iou"}))
 
 
+def whole(path: Path) -> TrainedOn:
+    store = shapestore.open(path)
+    return TrainedOn(store, store.rows())
+
+
 def test_what_is_asked_is_what_is_kept(tmp_path: Path, toy_store: Path) -> None:
-    store = shapestore.open(toy_store)
-    run = Run.create(tmp_path / "run", CONFIG, [store])
+    store, rows = whole(toy_store)
+    run = Run.create(tmp_path / "run", CONFIG, [TrainedOn(store, rows)])
     assert Run(tmp_path / "run").config(ToyConfig) == CONFIG
     (identity,) = run.record().stores
     assert identity.path == str(toy_store)
@@ -78,16 +83,16 @@ def test_a_damaged_record_is_refused(tmp_path: Path) -> None:
 
 def test_a_store_is_the_same_wherever_it_lies_and_another_whatever_differs(tmp_path: Path, toy_store: Path) -> None:
     copy, other = make_store(tmp_path / "copy.zarr"), make_store(tmp_path / "other.zarr", shapes=19)
-    run = Run.create(tmp_path / "run", CONFIG, [shapestore.open(toy_store)])
-    run.require_same(CONFIG, [shapestore.open(copy)])
+    run = Run.create(tmp_path / "run", CONFIG, [whole(toy_store)])
+    run.require_same(CONFIG, [whole(copy)])
     with pytest.raises(WorkMismatch, match=r"other content:(.|\n)*store 0: commit"):
-        run.require_same(CONFIG, [shapestore.open(other)])
+        run.require_same(CONFIG, [whole(other)])
     with pytest.raises(WorkMismatch, match=r"store 1: commit"):
-        run.require_same(CONFIG, [shapestore.open(toy_store), shapestore.open(copy)])
+        run.require_same(CONFIG, [whole(toy_store), whole(copy)])
 
 
 def test_a_store_fits_if_its_arrays_mean_the_same(tmp_path: Path, toy_store: Path) -> None:
-    run = Run.create(tmp_path / "run", CONFIG, [shapestore.open(toy_store)])
+    run = Run.create(tmp_path / "run", CONFIG, [whole(toy_store)])
     run.require_fit(shapestore.open(make_store(tmp_path / "more.zarr", shapes=21)))
     for name, value in {"recipe_digest": "0" * 64, "content": None}.items():
         store = shapestore.open(toy_store)
@@ -96,3 +101,17 @@ def test_a_store_fits_if_its_arrays_mean_the_same(tmp_path: Path, toy_store: Pat
         store.root = store.root.model_copy(update=update)
         with pytest.raises(WorkMismatch, match="Ingest the store with the recipe"):
             run.require_fit(store)
+
+
+def test_what_was_trained_on_is_known_whatever_a_store_is_divided_into_later(tmp_path: Path, toy_store: Path) -> None:
+    store = shapestore.open(toy_store)
+    rows = store.rows()
+    run = Run.create(tmp_path / "run", CONFIG, [TrainedOn(store, rows[3:9])])
+    groups, sources = store.index("group"), store.index("source_sha256")
+    trained = {groups[row] for row in rows if sources[row] in set(sources[rows[3:9]])}
+    assert run.seen(store, rows).tolist() == [groups[row] in trained for row in rows]
+    run.require_seen(store, rows[4:8], True)
+    with pytest.raises(UsageError, match=r"were not trained on, and should have been(.|\n)*divided otherwise"):
+        run.require_seen(store, rows[:8], True)
+    with pytest.raises(UsageError, match=r"were trained on, and should not have been(.|\n)*divided otherwise"):
+        run.require_seen(store, rows[:8], False)

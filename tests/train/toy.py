@@ -20,6 +20,7 @@ from shapestore.train.data.loader import loader
 from shapestore.train.data.sampler import ShapeSampler
 from shapestore.train.loop import train
 from shapestore.train.ranks import launched
+from shapestore.train.run import TrainedOn
 from shapestore.train.settings import RunConfig, TrainSettings
 from tests.store.conftest import new_writer, write_rows
 
@@ -123,7 +124,7 @@ def run_toy(
             objective=ToyObjective(config.objective, seconds),
             loader=loader(dataset, sampler, workers=workers, context=context),
             sampler=sampler,
-            stores=[opened],
+            trained_on=[TrainedOn(opened, dataset.rows)],
             ranks=ranks,
             **options,
         )

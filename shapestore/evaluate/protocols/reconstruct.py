@@ -24,9 +24,25 @@ from shapestore.schemas.base import Strict
 from shapestore.store.reader import Store
 from shapestore.train.data.dataset import ShapeDataset
 from shapestore.train.data.visit import Visit
+from shapestore.train.run import StoreIdentity
 
 GUESSES = MODEL, MEAN_MAP, NEAREST = "model", "mean label map", "nearest training case"
 """What is held against the truth: the model, and what it must beat."""
+
+
+class Subject(Strict):
+    """What was judged, and on what."""
+
+    run: str
+    """Folder of the run."""
+    step: int
+    """Step of the checkpoint."""
+    store: StoreIdentity
+    """The store of the shapes."""
+    part: str
+    """Part of the run's split."""
+    held_out: bool
+    """Whether the shapes were kept from training."""
 
 
 class DenseScores(Strict):
@@ -59,18 +75,17 @@ class CaseScores(Strict):
 class Reconstruction(Strict):
     """What the protocol found."""
 
+    subject: Subject
     cells: int
     """Cells along each axis of the cube."""
     f_score_mm: float
     """Distance of the F-score."""
-    held_out: bool
-    """Whether the shapes were kept from training; the baselines are there only then."""
     cases: tuple[CaseScores, ...]
 
     @property
     def guesses(self) -> tuple[str, ...]:
         """What was held against the truth."""
-        return GUESSES if self.held_out else (MODEL,)
+        return tuple(self.cases[0].dense)
 
     def dense_mean(self, guess: str, score: Literal["iou", "dice", "mean_dice"]) -> float | None:
         """Mean of a score of the model or of a baseline; None where no case has it."""
@@ -101,7 +116,7 @@ class Options:
     raw: Path
     """Folder of the raw label maps."""
     out: Path
-    """New folder for meshes and pictures."""
+    """Empty folder for meshes and pictures."""
     cells: int = 128
     """Cells along each axis of the cube."""
     f_score_mm: float = 2.0
@@ -110,6 +125,7 @@ class Options:
 
 def reconstruct(
     model: nn.Module,
+    subject: Subject,
     test: ShapeDataset,
     train: ShapeDataset | None,
     classes: Sequence[str],
@@ -122,11 +138,13 @@ def reconstruct(
     ----------
     model
         In evaluation mode.
+    subject
+        What is judged, for the record.
     test
         Samples of the shapes to be judged.
     train
-        Samples of the shapes that were trained on, from which the baselines come; none may be in `test`. None: `test`
-        itself was trained on, and there are no baselines.
+        Samples of the shapes that were trained on, from which the baselines come; none may be in `test`. None: there
+        are no baselines, as `test` itself was trained on, or this store has none of those shapes.
     classes
         Names of the classes 1, 2, ...
     options
@@ -137,15 +155,12 @@ def reconstruct(
     Raises
     ------
     UsageError
-        The same shape is in both, or the folder is there already.
+        An object is in both.
     InputRefused
         A raw label map is lost, or is not the one that its row was made from.
     """
     if train is not None:
         _refuse_leaks(test, train)
-    if options.out.exists():
-        raise UsageError(f"{options.out} is there already. Choose another folder for what comes of it.")
-    options.out.mkdir(parents=True)
     known = _KnownCases(train, options) if train is not None else None
     cases = []
     for index, row in enumerate(test.rows.tolist()):
@@ -171,9 +186,7 @@ def reconstruct(
         _write_meshes(folder, field, truth, classes)
         draw_slices(folder / "slices.png", truth.codes, field.codes, classes, shape_id)
     report(len(test), len(test))
-    return Reconstruction(
-        cells=options.cells, f_score_mm=options.f_score_mm, held_out=train is not None, cases=tuple(cases)
-    )
+    return Reconstruction(subject=subject, cells=options.cells, f_score_mm=options.f_score_mm, cases=tuple(cases))
 
 
 def _refuse_leaks(test: ShapeDataset, train: ShapeDataset) -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from typing import Literal
+from collections.abc import Iterable, Iterator, Sized
+from typing import Literal, cast
 
 import torch
 from torch.utils.data import DataLoader
@@ -13,7 +13,7 @@ from shapestore.train.data.buffers import pinned
 from shapestore.train.data.visit import Visit
 
 
-class _Direct(Iterable[Batch]):
+class Direct:
     """Reads in this process. torch's loader, without workers, costs a small batch a tenth more, and copies to pin."""
 
     def __init__(
@@ -22,6 +22,10 @@ class _Direct(Iterable[Batch]):
         self.dataset = dataset
         self.sampler = sampler
         self.pin = pin
+
+    def __len__(self) -> int:
+        """Batches of one iteration, where the sampler says so."""
+        return len(cast("Sized", self.sampler))
 
     def __iter__(self) -> Iterator[Batch]:
         for visits in self.sampler:
@@ -36,7 +40,7 @@ def loader(
     workers: int = 0,
     device: torch.device | str = "cpu",
     context: Literal["fork", "forkserver", "spawn"] | None = None,
-) -> Iterable[Batch]:
+) -> DataLoader[Batch] | Direct:
     """Batches as they are gathered, with no further copy. Each iteration is one of the sampler's.
 
     torch's global random state is neither used nor changed.
@@ -55,7 +59,7 @@ def loader(
     """
     pin = torch.device(device).type == "cuda"
     if not workers:
-        return _Direct(dataset, sampler, pin)
+        return Direct(dataset, sampler, pin)
     return DataLoader(
         dataset,
         batch_sampler=sampler,

@@ -20,7 +20,7 @@ from shapestore.evaluate.metrics.label_overlap import label_overlap
 from shapestore.evaluate.protocols.reconstruct import Options, reconstruct
 from shapestore.evaluate.reconstruction import surface_scores, truth_of
 from shapestore.train.reconstruction import JUDGED, ReconstructionConfig, load_config, load_model, samples
-from shapestore.train.run import Run
+from shapestore.train.run import Run, StoreIdentity
 
 SETTINGS = (
     "surface.count=2000",
@@ -102,6 +102,9 @@ def test_a_run_is_judged_with_scores_pictures_meshes_and_a_page(
 ) -> None:
     result = api.evaluate_reconstruction(run, hearts, raw, tmp_path / "out", cells=24)
     store = api.open(hearts)
+    assert (result.subject.run, result.subject.part, result.subject.held_out) == (str(run), "test", True)
+    assert result.subject.store == StoreIdentity.of(store)
+    assert result.subject.step in (2, 4)
     tested = set(store.index("shape_id")[store.rows(split="test")])
     assert {case.shape_id for case in result.cases} == tested
     assert json.loads((tmp_path / "out" / "result.json").read_text()) == result.model_dump(mode="json")
@@ -123,14 +126,39 @@ def test_shapes_that_were_trained_on_are_judged_only_as_such(
     run: Path, hearts: Path, raw: Path, tmp_path: Path
 ) -> None:
     result = api.evaluate_reconstruction(run, hearts, raw, tmp_path / "out", part="train", cells=16)
-    assert (result.held_out, result.guesses) == (False, ("model",))
+    assert (result.subject.held_out, result.guesses) == (False, ("model",))
     assert all(list(case.dense) == ["model"] for case in result.cases)
     assert "3 shapes that were trained on" in (tmp_path / "out" / "report.html").read_text()
     config = Run(run).config(ReconstructionConfig)
     shapes = samples(api.open(hearts), api.open(hearts).rows(split="train"), config.data, judged=True)
     model = load_model(config, Run(run).checkpoint("last"))
     with pytest.raises(UsageError, match="were trained on"):
-        reconstruct(model, shapes, shapes, ["heart"] * 10, Options(raw, tmp_path / "other", 16), lambda *_: None)
+        reconstruct(model, result.subject, shapes, shapes, ["heart"] * 10, Options(raw, tmp_path, 16), lambda *_: None)
+
+
+def test_a_store_that_is_divided_anew_does_not_make_trained_shapes_unseen(
+    run: Path, hearts: Path, raw: Path, tmp_path: Path
+) -> None:
+    other = tmp_path / "other.zarr"
+    shutil.copytree(hearts, other)
+    before = api.open(hearts)
+    api.split(other, "split", {"test": 0.5, "train": 0.5}, seed=1, replace=True)
+    after = api.open(other)
+    assert set(before.rows(split="train")) & set(after.rows(split="test"))
+    assert set(after.rows(split="train")) - set(before.rows(split="train"))
+    for part, why in (("test", "were trained on, and should not"), ("train", "were not trained on, and should")):
+        with pytest.raises(UsageError, match=why):
+            api.evaluate_reconstruction(run, other, raw, tmp_path / "out", part=part, cells=16)
+    assert not (tmp_path / "out").exists()
+
+
+def test_other_hearts_are_judged_without_baselines(run: Path, tmp_path: Path) -> None:
+    """They would come of shapes that the store of these hearts has not; its own have the same names, and are others."""
+    raw, path = write_hearts(tmp_path / "raw", cases=2, size=40, seed=99), tmp_path / "other.zarr"
+    api.ingest("cardiac", raw, path, settings=SETTINGS, workers=0)
+    api.split(path, "split", {"test": 1.0})
+    result = api.evaluate_reconstruction(run, path, raw, tmp_path / "out", cells=16)
+    assert (result.subject.held_out, result.guesses) == (True, ("model",))
 
 
 def test_a_model_is_judged_by_many_queries_and_by_shapes_as_they_are(hearts: Path, raw: Path, tmp_path: Path) -> None:
@@ -155,6 +183,11 @@ def test_a_raw_file_that_has_changed_is_refused(run: Path, hearts: Path, raw: Pa
     shutil.copy(raw / other, changed / source)
     with pytest.raises(InputRefused, match="has changed since it was ingested"):
         api.evaluate_reconstruction(run, hearts, changed, tmp_path / "out", cells=16)
+    with pytest.raises(UsageError, match=r"no split 'foo'. It has: train, val, test.$"):
+        api.evaluate_reconstruction(run, hearts, raw, tmp_path / "out", part="foo")
+    with pytest.raises(UsageError, match="is no folder"):
+        api.evaluate_reconstruction(run, hearts, tmp_path / "nowhere", tmp_path / "out", cells=16)
+    assert [path.name for path in tmp_path.iterdir()] == ["raw"], "the corrected command may take the same folder"
 
 
 def test_a_store_of_another_recipe_is_refused(run: Path, raw: Path, tmp_path: Path) -> None:
@@ -178,7 +211,7 @@ def test_a_finished_run_is_resumed_to_nothing_and_another_setting_is_refused(run
         (("train.stepz=4",), RecipeInvalid, "steps"),
         (("model.classes=3",), UsageError, "10 classes"),
         (("data.split=fold9",), UsageError, "shapestore split"),
-        (("data.train=nobody",), UsageError, "shapestore split"),
+        (("data.train=nobody",), UsageError, r"no split .nobody.. It has: train, val, test\.$"),
     ],
 )
 def test_what_does_not_fit_is_refused_before_anything_is_made(
