@@ -63,8 +63,8 @@ class RunRecord(Strict):
 
     stores: tuple[StoreIdentity, ...]
     """Stores that it is trained on."""
-    sources: tuple[str, ...]
-    """Sha256 of the raw inputs of all shapes that it is trained on, whatever the splits of the stores say later."""
+    shapes: dict[str, str]
+    """Sha256 of the raw input of each shape that it is trained on, by id, whatever splits of its store say later."""
     versions: dict[str, str]
     """Versions of this program and of what it computes with."""
 
@@ -90,7 +90,7 @@ class Run:
         settings = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
         record = RunRecord(
             stores=tuple(StoreIdentity.of(store) for store, _ in trained_on),
-            sources=tuple(sorted({sha for store, rows in trained_on for sha in store.index("source_sha256")[rows]})),
+            shapes=dict(shape for store, rows in trained_on for shape in _with_sources(store, rows)),
             versions=versions(),
         )
         with new_folder(path) as building:
@@ -166,11 +166,12 @@ class Run:
     def seen(self, store: Store, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Which rows are of objects that the run was trained on, however the store is divided now; (n,).
 
-        An object is known by its raw inputs, not by its name: many datasets number their files.
+        An object is known by the ids of its shapes and their raw inputs: many datasets number their files, and some
+        keep many shapes in one.
         """
-        groups = store.index("group")
-        trained = set(groups[np.isin(store.index("source_sha256"), self.record().sources)])
-        return np.array([group in trained for group in groups[rows]], bool)
+        known, everything, groups = self.record().shapes.items(), store.rows(), store.index("group")
+        was = [shape in known for shape in _with_sources(store, everything)]
+        return np.isin(groups[rows], groups[everything[was]])
 
     def require_seen(self, store: Store, rows: NDArray[np.int64], seen: bool) -> None:
         """Raise `UsageError` where some rows are of objects that were trained on and should not be, or the reverse."""
@@ -187,6 +188,12 @@ class Run:
             return (self.path / name).read_bytes()
         except FileNotFoundError:
             raise UsageError(f"{self.path} is no folder of a run: it has no {name}.") from None
+
+
+def _with_sources(store: Store, rows: NDArray[np.int64]) -> list[tuple[str, str]]:
+    """Id of each shape, and the sha256 of its raw input."""
+    ids, sources = (store.index(name)[rows].tolist() for name in ("shape_id", "source_sha256"))
+    return list(zip(ids, sources, strict=True))
 
 
 def versions() -> dict[str, str]:
