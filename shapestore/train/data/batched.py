@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from torch.utils.data import Dataset, get_worker_info
 
 from shapestore.errors import UsageError
-from shapestore.train.data.buffers import Allocate, Buffers, Slot, shared
+from shapestore.train.data.buffers import Allocate, Buffers, Slot
+from shapestore.train.data.handover import SharedBatch, SharedBuffers
 from shapestore.train.data.visit import Visit
 
 Batch = dict[str, torch.Tensor]
@@ -54,6 +55,7 @@ class BatchedDataset(Dataset[Batch], ABC):
 
     def __init__(self) -> None:
         self._buffers = Buffers()
+        self._shared = SharedBuffers()
 
     @property
     @abstractmethod
@@ -119,7 +121,10 @@ class BatchedDataset(Dataset[Batch], ABC):
         StoreDamaged, StoreChanged
             A sample cannot be read. It is never replaced by another.
         """
-        return self.gather(visits, self._buffers if get_worker_info() is None else shared)
+        if get_worker_info() is None:
+            return self.gather(visits, self._buffers)
+        gathered = self.gather(visits, self._shared)
+        return Gathered(SharedBatch(gathered.batch, self._shared), len(gathered))
 
     def gather(self, visits: Iterable[Visit | int], allocate: Allocate) -> Gathered:
         """As `__getitems__`, into memory that `allocate` gives."""
@@ -134,7 +139,7 @@ class BatchedDataset(Dataset[Batch], ABC):
 
     def __getstate__(self) -> dict[str, Any]:
         # A process keeps its own buffers.
-        return {name: value for name, value in vars(self).items() if name != "_buffers"}
+        return {name: value for name, value in vars(self).items() if name not in ("_buffers", "_shared")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        vars(self).update(state, _buffers=Buffers())
+        vars(self).update(state, _buffers=Buffers(), _shared=SharedBuffers())

@@ -1,4 +1,4 @@
-"""Where batches are gathered into: reused buffers, memory that processes share, or pinned memory."""
+"""Where batches are gathered into in the process that trains: buffers that are used again, or pinned memory."""
 
 from __future__ import annotations
 
@@ -49,14 +49,6 @@ class Buffers:
 def _take_back(spare: list[NDArray[np.uint8]], memory: NDArray[np.uint8]) -> None:
     if len(spare) < SPARE:
         spare.append(memory)
-
-
-def shared(name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> torch.Tensor:
-    """A tensor that a worker process hands to the one that trains without copying, as torch's own collation does."""
-    del name
-    tensor = torch.from_numpy(np.empty(0, dtype))
-    storage = torch.UntypedStorage._new_shared(prod(shape) * dtype.itemsize)  # type: ignore[no-untyped-call]
-    return tensor.new(storage).view(shape)
 
 
 def pinned(name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> torch.Tensor:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from shapestore.train.data.batched import Batch
-from shapestore.train.data.buffers import SPARE, Buffers, shared
+from shapestore.train.data.buffers import SPARE, Buffers
 from shapestore.train.data.dataset import ShapeDataset
 
 FLOAT = np.dtype("<f4")
@@ -110,12 +110,3 @@ def test_a_smaller_batch_takes_the_buffer_of_a_larger_one() -> None:
     assert buffers("x", (3, 4), FLOAT).data_ptr() == where
     assert buffers("x", (8, 4), FLOAT).data_ptr() == where
     assert buffers("y", (8, 4), FLOAT).shape == (8, 4)
-
-
-@pytest.mark.parametrize("dtype", ["<f4", "<i8", "int8", "uint8", "bool", "<u2", "<f8"])
-def test_shared_memory_is_shared_and_of_the_shape(dtype: str) -> None:
-    tensor = shared("x", (3, 2), np.dtype(dtype))
-    assert tensor.is_shared()
-    assert tensor.is_contiguous()
-    assert (tuple(tensor.shape), tensor.numpy().dtype) == ((3, 2), np.dtype(dtype))
-    assert shared("x", (3,), np.dtype(dtype)).shape == (3,)

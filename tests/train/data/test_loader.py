@@ -74,17 +74,6 @@ def test_batches_are_the_same_for_any_workers(
     assert content(loaded) + content(loaded) == wanted
 
 
-def where_it_lies(samples: Any) -> Batch:
-    return {name: torch.tensor(values.is_shared()) for name, values in collate(samples).items()}
-
-
-@pytest.mark.parametrize("workers", [0, 1])
-def test_a_worker_gathers_into_shared_memory(path: Path, workers: int) -> None:
-    dataset = make_dataset(path)
-    for batch in DataLoader(dataset, batch_size=4, num_workers=workers, collate_fn=where_it_lies):
-        assert {bool(shared) for shared in batch.values()} == {workers == 1}
-
-
 def test_batches_that_are_kept_are_not_overwritten(path: Path) -> None:
     dataset = make_dataset(path)
     batches = list(loader(dataset, ShapeSampler(dataset, 4), workers=2, context="fork"))
