@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from os import fstat
 from pathlib import Path
 from stat import S_ISREG
 
@@ -18,10 +19,10 @@ def read_regular(path: Path, most: int) -> bytes:
     ValueError
         It is no regular file, or has more than `most` bytes.
     """
-    status = path.stat()
-    if not S_ISREG(status.st_mode):
+    if not S_ISREG(path.stat().st_mode):
         raise ValueError("it is no regular file")
-    if status.st_size > most:
-        raise ValueError(f"it has {status.st_size} bytes, and at most {most} are read")
     with path.open("rb") as file:
-        return file.read(status.st_size)
+        size = fstat(file.fileno()).st_size  # of the open file: a writer may have put a longer one in the path's place
+        if size > most:
+            raise ValueError(f"it has {size} bytes, and at most {most} are read")
+        return file.read(size)
