@@ -211,7 +211,28 @@ class Store:
             raise UsageError(f"buffers for {', '.join(sorted(set(out) - set(names)))}, which are not read.")
         chosen = self._rows.numbers(rows)
         picks = None if at is None else self._rows.entries(at, len(chosen))
-        return {name: self._gather(name, chosen, out.get(name) if out else None, first, picks) for name in names}
+        # Seen as unsigned, a negative number is larger than any.
+        most = int(picks.view(np.uintp).max(initial=0)) if picks is not None else 0
+        found, gathered = {}, []
+        for name in names:
+            buffer = None if out is None else out.get(name)
+            if name in self._commit.columns:
+                values = self.index(name)
+                found[name] = fitting_buffer(buffer, name, (len(chosen), *values.shape[1:]), values.dtype)
+                found[name][...] = values[chosen]
+                continue
+            spec = self._spec(name)
+            entries = spec.shape[0] if spec.shape else 0
+            if first is not None and not 0 < first <= entries:
+                raise UsageError(f"{name}: a row of shape {spec.shape} has no first {first} entries")
+            if picks is not None and picks.size and most >= entries:
+                raise IndexError(f"{name}: entries {picks.min()} to {picks.max()} of a row of shape {spec.shape}")
+            count = first if picks is None else picks.shape[1]
+            shape = spec.shape if count is None else (count, *spec.shape[1:])
+            found[name] = fitting_buffer(buffer, name, (len(chosen), *shape), spec.numpy_dtype)
+            gathered.append((spec, found[name]))
+        self._rows.gather(gathered, chosen, picks)
+        return found
 
     def to_xarray(self) -> xarray.Dataset:
         """All valid rows as a labelled dataset: one lazy dask chunk a shard, index arrays as coordinates."""
@@ -269,28 +290,3 @@ class Store:
         if unknown:
             raise UsageError(f"{self.path}: no {name} {unknown[0]!r}. It has: {', '.join(names) or 'none'}.")
         return np.isin(values, [names.index(text) for text in wanted])
-
-    def _gather(
-        self,
-        name: str,
-        rows: NDArray[np.int64],
-        out: NDArray[Any] | None,
-        first: int | None,
-        at: NDArray[np.intp] | None,
-    ) -> NDArray[Any]:
-        if name in self._commit.columns:
-            values = self.index(name)
-            out = fitting_buffer(out, name, (len(rows), *values.shape[1:]), values.dtype)
-            out[...] = values[rows]
-            return out
-        spec = self._spec(name)
-        entries = spec.shape[0] if spec.shape else 0
-        if first is not None and not 0 < first <= entries:
-            raise UsageError(f"{name}: a row of shape {spec.shape} has no first {first} entries")
-        if at is not None and at.size and at.view(np.uintp).max() >= entries:  # a negative number is larger than any
-            raise IndexError(f"{name}: entries {at.min()} to {at.max()} of a row of shape {spec.shape}")
-        count = first if at is None else at.shape[1]
-        shape = spec.shape if count is None else (count, *spec.shape[1:])
-        out = fitting_buffer(out, name, (len(rows), *shape), spec.numpy_dtype)
-        self._rows.gather(spec, rows, out, at)
-        return out

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from operator import index as as_index
 from typing import Any
 
@@ -100,30 +101,40 @@ class Rows:
         return np.ascontiguousarray(picks, np.intp)
 
     def gather(
-        self, spec: ArraySpec, rows: NDArray[np.int64], out: NDArray[Any], at: NDArray[np.intp] | None = None
+        self,
+        arrays: Sequence[tuple[ArraySpec, NDArray[Any]]],
+        rows: NDArray[np.int64],
+        at: NDArray[np.intp] | None = None,
     ) -> None:
-        """Copy rows of an array, or entries of them, into a buffer.
+        """Copy rows of arrays, or entries of them, into buffers.
 
         Parameters
         ----------
-        spec, rows
-            The array, and (n,) rows as `numbers` gives them.
-        out
-            (n, ...) C-contiguous, of the array's dtype; if its rows are shorter, they take the first entries.
+        arrays
+            Each array with its buffer: (n, ...) C-contiguous, of the array's dtype. If the buffer's rows are shorter,
+            they take the first entries.
+        rows
+            (n,) as `numbers` gives them.
         at
             (n, k) C-contiguous numbers of the entries to take of each row, all of entries that there are.
         """
-        if not out.size:
-            return
-        if spec.kind == "mapped":
-            self._gather_mapped(spec, rows, out, at)
-            return
-        for position, row in enumerate(rows.tolist()):
-            values = self.row(spec, row)
-            if at is not None:
-                np.take(values, at[position], axis=0, out=out[position])
-            else:
-                out[position] = values[: out.shape[1]] if out.ndim > 1 else values
+        mapped = []
+        for spec, out in arrays:
+            if not out.size:
+                continue
+            if spec.kind == "mapped":
+                mapped.append((spec, out))
+                continue
+            for position, row in enumerate(rows.tolist()):
+                values = self.row(spec, row)
+                if at is not None:
+                    np.take(values, at[position], axis=0, out=out[position])
+                else:
+                    out[position] = values[: out.shape[1]] if out.ndim > 1 else values
+        # A batch may touch more shards than can be mapped.
+        for first in range(0, len(rows), self.shards.block):
+            block = slice(first, first + self.shards.block)
+            self._copy(mapped, rows[block], first, None if at is None else at[block])
 
     def shard(self, array: str, group: int) -> ShardMap:
         """The mapped shard of one row group, checked for identity, not row by row."""
@@ -148,46 +159,45 @@ class Rows:
         except RowDamaged as error:
             raise self._commit.mismatch(str(error), array, range(row, row + 1)) from None
 
-    def _gather_mapped(
-        self, spec: ArraySpec, rows: NDArray[np.int64], out: NDArray[Any], at: NDArray[np.intp] | None
-    ) -> None:
-        """Copy from maps to buffer, a block of rows at a time: a batch may touch more shards than can be mapped."""
-        size = out.nbytes // len(rows)
-        targets = out.ctypes.data + size * np.arange(len(rows), dtype=np.intp)
-        for start in range(0, len(rows), self.shards.block):
-            block = slice(start, start + self.shards.block)
-            self._copy_block(spec, rows[block], targets[block], size, None if at is None else at[block])
-
-    def _copy_block(
+    def _copy(
         self,
-        spec: ArraySpec,
+        arrays: Sequence[tuple[ArraySpec, NDArray[Any]]],
         rows: NDArray[np.int64],
-        targets: NDArray[np.intp],
-        size: int,
+        first: int,
         at: NDArray[np.intp] | None,
     ) -> None:
+        """Copy rows from the maps into buffers, beginning at row `first` of these."""
         from shapestore.store import gather
 
         groups, slots = np.divmod(rows, self._root.rows_per_shard)
-        with self.shards.lock:
-            addresses = self.shards.addresses(spec.name, self._root.row_groups)
-            while not (files := addresses[groups]).all():  # mapping one may take the place of another
-                for group in np.unique(groups[files == 0]).tolist():
-                    self.shard(spec.name, group)
-            # Another thread may give up these maps while we copy from them.
-            held = {group: self.shards.maps[spec.name, group] for group in set(groups.tolist())}
-        if self._checksums != "off":
-            for row, group, slot in zip(rows.tolist(), groups.tolist(), slots.tolist(), strict=True):
+        group_of = groups.tolist()
+        positions = np.arange(first, first + len(rows), dtype=np.intp)
+        for spec, out in arrays:
+            # What is held here stays mapped until it is copied, though another thread may have given it up by then.
+            held = {group: self.shard(spec.name, group) for group in set(group_of)}
+            self._check_rows(spec, rows, held)
+            starts = np.array([held[group].address for group in group_of], np.intp)
+            sources = starts + slots * (spec.row_bytes + CHECKSUM_BYTES)
+            size = out.nbytes // len(out)
+            targets = out.ctypes.data + positions * size
+            if at is None:
+                gather.copy_rows(sources, targets, size)
+            else:
+                gather.copy_entries(sources, at, targets, size // at.shape[1])
+            held.clear()  # before the next array holds as many
+
+    def _check_rows(self, spec: ArraySpec, rows: NDArray[np.int64], held: dict[int, ShardMap]) -> None:
+        """Compare rows with their checksums, each as often as it is asked for."""
+        unchecked = {group for group, shard in held.items() if shard.unchecked(self._checksums)}
+        if not unchecked:
+            return
+        for row in rows.tolist():
+            group, slot = divmod(row, self._root.rows_per_shard)
+            if group in unchecked:
                 try:
                     held[group].check(slot, self._checksums)
                 except RowDamaged as error:
                     raise self._commit.mismatch(str(error), spec.name, range(row, row + 1)) from None
-        sources = files + slots * (spec.row_bytes + CHECKSUM_BYTES)
-        if at is None:
-            gather.copy_rows(sources, targets, size)
-        else:
-            gather.copy_entries(sources, at, targets, size // at.shape[1])
-        del held
 
     def _open_shard(self, array: str, group: int, known: Memory | None) -> ShardMap:
         spec = self._root.content.by_name[array]

@@ -9,9 +9,6 @@ from collections.abc import Callable
 from threading import RLock
 from weakref import WeakSet
 
-import numpy as np
-from numpy.typing import NDArray
-
 from shapestore.store.shard_map import Memory, ShardMap
 
 Key = tuple[str, int]
@@ -41,13 +38,12 @@ class ShardCache:
 
     def __init__(self) -> None:
         self._known: dict[Key, Memory] = {}
-        self._addresses: dict[str, NDArray[np.intp]] = {}
         self.limit = most_maps()
         """Shards that may be mapped at once."""
         self.maps: OrderedDict[Key, ShardMap] = OrderedDict()
         """Shards that are mapped now."""
         self.lock = RLock()
-        """Held while maps come and go; whoever copies by address takes the maps and their addresses under it."""
+        """Held while maps come and go. Whoever copies by address holds the maps themselves, which keeps them open."""
         _caches.add(self)
 
     @property
@@ -62,25 +58,13 @@ class ShardCache:
 
     def _map(self, array: str, group: int, open_shard: OpenShard) -> ShardMap:
         with self.lock:
+            if (array, group) in self.maps:  # by another thread, while this one waited
+                return self.maps[array, group]
             while len(self.maps) >= self.limit:
-                (old_array, old_group), _ = self.maps.popitem(last=False)
-                if old_array in self._addresses:
-                    self._addresses[old_array][old_group] = 0
+                self.maps.popitem(last=False)
             shard = self.maps[array, group] = open_shard(array, group, self._known.get((array, group)))
             self._known[array, group] = shard.memory
-            if array in self._addresses:
-                self._addresses[array][group] = shard.address
             return shard
-
-    def addresses(self, array: str, row_groups: int) -> NDArray[np.intp]:
-        """(row_groups,) where each mapped shard of an array starts in memory; 0 for those that are not mapped."""
-        if array not in self._addresses:
-            known: NDArray[np.intp] = np.zeros(row_groups, np.intp)
-            for (name, group), shard in self.maps.items():
-                if name == array:
-                    known[group] = shard.address
-            self._addresses[array] = known
-        return self._addresses[array]
 
     def __len__(self) -> int:
         return len(self.maps)
@@ -88,12 +72,10 @@ class ShardCache:
     def clear(self) -> None:
         """Give up all maps; views that are still used keep theirs."""
         self.maps.clear()
-        self._addresses.clear()
 
     def forget_other_threads(self) -> None:
         """In a forked child no other thread goes on: let go of what one held, and of what one had half written."""
         self.lock = RLock()
-        self._addresses.clear()
 
 
 _caches: WeakSet[ShardCache] = WeakSet()
