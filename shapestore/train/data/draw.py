@@ -194,20 +194,18 @@ class StratifiedDraw(BaseDraw):
         UsageError
             A stratum is empty.
         """
-        from shapestore.train.data.picks import choose
+        from shapestore.train.data.picks import choose_members, count_members
 
         assert guide is not None, "read because it is named"  # noqa: S101
         assert spec is not None, "as the array is"  # noqa: S101
         values = guide[:filled]
-        keys = values < 0 if values.dtype.kind == "f" else values
-        members = {name: np.flatnonzero(keys == key) for name, key in _strata(spec).items() if name in self.counts}
-        rng = random()
-        counts = self._shares({name: len(found) for name, found in members.items()})
-        parts = []
-        for name, count in counts.items():
-            stratum = members[name]
-            parts.append(stratum[choose(rng, len(stratum), count, self.replace or count > len(stratum))])
-        return np.concatenate(parts)
+        keys = (values < 0).view(np.uint8) if values.dtype.kind == "f" else values
+        strata = {name: key for name, key in _strata(spec).items() if name in self.counts}
+        codes = np.array(list(strata.values()), keys.dtype)
+        members = count_members(keys, codes)
+        shares = self._shares(dict(zip(strata, members[:, -1].tolist(), strict=True)))
+        counts = np.array([shares.get(name, 0) for name in strata])
+        return choose_members(random(), keys, codes, members, counts, self.replace)
 
     def _shares(self, sizes: Mapping[str, int]) -> dict[str, int]:
         """Entries to draw from every stratum that has any."""
@@ -224,8 +222,8 @@ Draw = Annotated[RandomDraw | PrefixDraw | StratifiedDraw, Field(discriminator="
 """One draw, told apart by `how`."""
 
 
-def _strata(spec: ArraySpec) -> dict[str, int | bool]:
-    """Names of the strata of an array; each with its code, or for distances with whether they are negative."""
+def _strata(spec: ArraySpec) -> dict[str, int]:
+    """Names of the strata of an array; each with its code, or for distances with 1 where they are negative."""
     if np.dtype(spec.dtype).kind == "f":
-        return {"inside": True, "outside": False}  # compared with numbers, flags would be widened first
+        return {"inside": 1, "outside": 0}
     return {code.name: code.value for code in spec.codes}

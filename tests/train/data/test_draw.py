@@ -18,7 +18,7 @@ from shapestore.schemas.array import ArraySpec, Code
 from shapestore.schemas.seeding import generator
 from shapestore.train.data.dataset import ShapeDataset
 from shapestore.train.data.draw import Draw, PrefixDraw, RandomDraw, StratifiedDraw
-from shapestore.train.data.picks import choose, shuffled_start
+from shapestore.train.data.picks import FEW, choose, choose_members, count_members, shuffled_start
 from shapestore.train.data.visit import Visit
 from tests.test_imports import loaded_after
 from tests.train.data.stores import ALL_OUTSIDE, CLOUD, ORDER, filled_near, row_arrays
@@ -34,18 +34,54 @@ LABELS = ArraySpec(
 )
 
 
-@given(entries=st.integers(1, 60), data=st.data(), seed=st.integers(0, 2**32))
+def shuffle_start(uniform: np.ndarray, entries: int) -> list[int]:
+    """The start of a shuffle, as the book has it."""
+    deck = list(range(entries))
+    for i, u in enumerate(uniform):
+        j = i + int(u * (entries - i))
+        deck[i], deck[j] = deck[j], deck[i]
+    return deck[: len(uniform)]
+
+
+@given(entries=st.integers(1, 60) | st.integers(1, 5000), data=st.data(), seed=st.integers(0, 2**32))
 def test_without_replacement_is_a_part_of_a_shuffle(entries: int, data: st.DataObject, seed: int) -> None:
-    count = data.draw(st.integers(0, entries))
+    count = data.draw(st.integers(0, entries) | st.integers(0, entries // FEW))
     picks = choose(np.random.default_rng(seed), entries, count, replace=False)
     assert picks.dtype == np.intp
     assert len(set(picks.tolist())) == len(picks) == count
     assert all(0 <= pick < entries for pick in picks)
-    uniform, deck = np.random.default_rng(seed).random(count), list(range(entries))
-    for i, u in enumerate(uniform):  # as the book has it
-        j = i + int(u * (entries - i))
-        deck[i], deck[j] = deck[j], deck[i]
-    assert picks.tolist() == deck[:count]
+    assert picks.tolist() == shuffle_start(np.random.default_rng(seed).random(count), entries)
+
+
+@given(
+    size=st.integers(1, 300),
+    wanted=st.lists(st.integers(0, 12), min_size=3, max_size=3),
+    share=st.sampled_from([0.02, 0.3, 0.9]),
+    contiguous=st.booleans(),
+    replace=st.booleans(),
+    seed=st.integers(0, 2**32),
+)
+def test_picks_of_strata_are_those_of_lists_of_their_members(
+    size: int, wanted: list[int], share: float, contiguous: bool, replace: bool, seed: int
+) -> None:
+    keys = np.random.default_rng(seed).choice(np.array([-1, 0, 3], np.int8), size, p=[share, 1 - share, 0])
+    keys[size // 2] = 3
+    if contiguous:
+        keys.sort()
+    codes = np.array([3, -1, 0], np.int8)
+    lists = [np.flatnonzero(keys == code) for code in codes]
+    counts = np.array([count if len(found) else 0 for count, found in zip(wanted, lists, strict=True)])
+    members = count_members(keys, codes)
+    assert members[:, -1].tolist() == [len(found) for found in lists]
+    picks = choose_members(np.random.default_rng(seed), keys, codes, members, counts, replace)
+    rng, wanted_picks = np.random.default_rng(seed), []
+    for found, count in zip(lists, counts.tolist(), strict=True):
+        uniform = rng.random(count)
+        again = replace or count > len(found)
+        ranks = [int(u * len(found)) for u in uniform] if again else shuffle_start(uniform, len(found))
+        wanted_picks += found[ranks].tolist()
+    assert picks.dtype == np.intp
+    assert picks.tolist() == wanted_picks
 
 
 @pytest.mark.parametrize("replace", [False, True])
