@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import gc
 import os
-import signal
 from collections.abc import Callable, Iterator, Sequence
+from multiprocessing import active_children
 from multiprocessing.reduction import ForkingPickler
 from random import Random
 from typing import Any
 
 import numpy as np
-import psutil
 import pytest
 import torch
 from hypothesis import given, settings
@@ -219,10 +218,12 @@ def test_what_was_mapped_goes_with_the_loader(dataset: ShapeDataset) -> None:
 
 @pytest.mark.usefixtures("nothing_mapped")
 def test_a_killed_worker_takes_nothing_along(dataset: ShapeDataset) -> None:
+    others = set(active_children())
     batches = iter(workers(dataset, pairs(200)))
     kept = [next(batches) for _ in range(3)]
-    (worker,) = psutil.Process().children()
-    worker.send_signal(signal.SIGKILL)
+    (worker,) = set(active_children()) - others
+    worker.kill()
+    del worker, others
     with pytest.raises((RuntimeError, OSError)):  # an OSError where memory had not been passed on yet
         kept += list(batches)
     assert all(right(dataset, batch) for batch in kept)
