@@ -205,7 +205,7 @@ class StratifiedDraw(BaseDraw):
         members = count_members(keys, codes)
         shares = self._shares(dict(zip(strata, members[:, -1].tolist(), strict=True)))
         counts = np.array([shares.get(name, 0) for name in strata])
-        return choose_members(random(), keys, codes, members, counts, self.replace)
+        return choose_members(random().random(counts.sum()), keys, codes, members, counts, self.replace)
 
     def _shares(self, sizes: Mapping[str, int]) -> dict[str, int]:
         """Entries to draw from every stratum that has any."""

@@ -47,38 +47,6 @@ def choose(rng: np.random.Generator, entries: int, count: int, replace: bool) ->
     return shuffled_start(uniform, entries)
 
 
-def choose_members(
-    rng: np.random.Generator,
-    keys: NDArray[Any],
-    codes: NDArray[Any],
-    members: NDArray[np.int32],
-    counts: NDArray[np.intp],
-    replace: bool,
-) -> NDArray[np.intp]:
-    """Entries of several strata: from each a number of its own, uniform and in random order, one stratum after another.
-
-    A stratum that has fewer entries than are wanted of it is drawn with replacement.
-
-    Parameters
-    ----------
-    rng
-        Where the randomness comes from: sum(counts) uniform numbers are taken.
-    keys, codes
-        (n,) the stratum of each entry; (s,) the key of each stratum, of the same dtype.
-    members
-        As `count_members` gives them for `keys` and `codes`.
-    counts
-        (s,) entries that are wanted of each stratum; 0 of those that are empty.
-    replace
-        Whether an entry may come more than once, though its stratum has enough.
-
-    Returns
-    -------
-    (sum(counts),) intp in [0, n).
-    """
-    return _picked_members(rng.random(counts.sum()), keys, codes, members, counts, replace)
-
-
 @kernel
 def count_members(keys: NDArray[Any], codes: NDArray[Any]) -> NDArray[np.int32]:
     """How many entries of each stratum come before every block of `BLOCK` entries: (s, blocks + 1); last, all of them.
@@ -139,7 +107,7 @@ def _slot(places: NDArray[np.int64], place: int, bits: int) -> int:
 
 
 @kernel
-def _picked_members(
+def choose_members(
     uniform: NDArray[np.float64],
     keys: NDArray[Any],
     codes: NDArray[Any],
@@ -147,6 +115,27 @@ def _picked_members(
     counts: NDArray[np.intp],
     replace: bool,
 ) -> NDArray[np.intp]:
+    """Entries of several strata: from each a number of its own, uniform and in random order, one stratum after another.
+
+    A stratum that has fewer entries than are wanted of it is drawn with replacement.
+
+    Parameters
+    ----------
+    uniform
+        (sum(counts),) in [0, 1).
+    keys, codes
+        (n,) the stratum of each entry; (s,) the key of each stratum, of the same dtype.
+    members
+        As `count_members` gives them for `keys` and `codes`.
+    counts
+        (s,) entries that are wanted of each stratum; 0 of those that are empty.
+    replace
+        Whether an entry may come more than once, though its stratum has enough.
+
+    Returns
+    -------
+    (sum(counts),) intp in [0, n).
+    """
     picked = np.empty(len(uniform), np.intp)
     start = 0
     for stratum in range(len(codes)):

@@ -73,7 +73,7 @@ def test_picks_of_strata_are_those_of_lists_of_their_members(
     counts = np.array([count if len(found) else 0 for count, found in zip(wanted, lists, strict=True)])
     members = count_members(keys, codes)
     assert members[:, -1].tolist() == [len(found) for found in lists]
-    picks = choose_members(np.random.default_rng(seed), keys, codes, members, counts, replace)
+    picks = choose_members(np.random.default_rng(seed).random(counts.sum()), keys, codes, members, counts, replace)
     rng, wanted_picks = np.random.default_rng(seed), []
     for found, count in zip(lists, counts.tolist(), strict=True):
         uniform = rng.random(count)
