@@ -44,11 +44,14 @@ class Problem:
 
     place: str
     expected: str
-    got: str
+    """What would have been right; where `got` is None, in words of their own what is wrong, as rules between several
+    values say it."""
+    got: str | None = None
     remedy: str = ""
 
     def __str__(self) -> str:
-        text = f"{self.place}: expected {self.expected}, got {self.got}."
+        fault = self.expected if self.got is None else f"expected {self.expected}, got {self.got}"
+        text = f"{self.place}: {fault}."
         return f"{text} {self.remedy}" if self.remedy else text
 
 

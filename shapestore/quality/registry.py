@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from shapestore.errors import Problem, RecipeInvalid, UsageError
 from shapestore.quality.check import Check, Settings
 from shapestore.schemas.recipe import Recipe
+from shapestore.schemas.settings_file import problems_of
 
 GROUP = "shapestore.checks"
 
@@ -53,11 +54,7 @@ def settings_of(recipe: Recipe) -> dict[str, Settings]:
         try:
             settings[name] = check.settings.model_validate(recipe.checks.get(name, {}))
         except ValidationError as error:
-            known = f"Its thresholds: {', '.join(check.settings.model_fields)}."
-            for detail in error.errors():
-                place = ".".join(str(part) for part in ("checks", name, *detail["loc"]))
-                message = detail["msg"].removeprefix("Value error, ")
-                problems.append(Problem(place, message[0].lower() + message[1:], repr(detail["input"]), known))
+            problems += problems_of(check.settings, error, f"checks.{name}")
     if problems:
         raise RecipeInvalid(f"recipe {recipe.name}", problems)
     return settings

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
-from collections.abc import Hashable, Iterable, Iterator, Mapping
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from difflib import get_close_matches
 from importlib.resources.abc import Traversable
@@ -27,6 +28,12 @@ DEEPEST = 10
 
 SHOWN = 200
 """Characters of a wrong value that a message repeats."""
+
+_EXPECTATION = "Input should be "
+"""How pydantic begins what it expected."""
+
+_REPEATS_INPUT = re.compile(", (?:unable|got) ")
+"""Where it goes on with what it got."""
 
 
 def read_settings(name_or_file: str, built_in: Mapping[str, Traversable], settings: Iterable[str]) -> dict[str, Any]:
@@ -64,7 +71,12 @@ def in_words(model: type[BaseModel], what: str) -> Iterator[None]:
     try:
         yield
     except ValidationError as error:
-        raise RecipeInvalid(what, [_problem(model, detail) for detail in error.errors()]) from None
+        raise RecipeInvalid(what, problems_of(model, error)) from None
+
+
+def problems_of(model: type[BaseModel], error: ValidationError, above: str = "") -> list[Problem]:
+    """Pydantic's errors about settings of a model in words; `above` is the place of these settings in the recipe."""
+    return [_problem(model, detail, [above] if above else []) for detail in error.errors()]
 
 
 class _PlainLoader(yaml.SafeLoader):
@@ -152,17 +164,22 @@ def _set(values: dict[str, Any], setting: str) -> None:
     values[last] = _parse(text, "--set", key)
 
 
-def _problem(model: type[BaseModel], detail: ErrorDetails) -> Problem:
+def _problem(model: type[BaseModel], detail: ErrorDetails, above: Sequence[str]) -> Problem:
     """One pydantic error in words: where, what was expected, what was given, and the nearest valid name."""
-    place = ".".join(str(part) for part in detail["loc"]) or "recipe"
+    place = ".".join(str(part) for part in (*above, *detail["loc"])) or "recipe"
     if detail["type"] == "extra_forbidden":
         *parents, key = detail["loc"]
         section = _model_at(model, [str(part) for part in parents])
         known = tuple(section.model_fields) if section is not None else ()
         return Problem(place, "a known key", "an unknown one", _nearest(str(key), known))
+    given = _shown(detail["input"])
+    if detail["type"] == "model_type":
+        return Problem(place, "a section of settings", given)
     message = detail["msg"].removeprefix("Value error, ")
-    given = detail["input"]
-    return Problem(place, message[0].lower() + message[1:], "a section" if isinstance(given, dict) else _shown(given))
+    expected = message.removeprefix(_EXPECTATION)
+    if expected == message:
+        return Problem(place, message[0].lower() + message[1:])
+    return Problem(place, _REPEATS_INPUT.split(expected)[0], given)
 
 
 def _shown(value: Any) -> str:

@@ -76,8 +76,10 @@ class TrainSettings(Strict):
     @model_validator(mode="after")
     def _one_length(self) -> Self:
         """The length is given once."""
-        if (self.steps is None) == (self.epochs is None):
-            raise ValueError("give either steps or epochs")
+        if self.steps is None and self.epochs is None:
+            raise ValueError("steps or epochs must be given")
+        if self.steps is not None and self.epochs is not None:
+            raise ValueError("steps and epochs cannot both be given: set one of them to null")
         return self
 
     @model_validator(mode="after")

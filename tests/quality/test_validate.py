@@ -246,7 +246,11 @@ def test_the_json_form_is_read_back_as_it_was(store: Path) -> None:
 @pytest.mark.usefixtures("only_spread")
 @pytest.mark.parametrize(
     ("setting", "said"),
-    [("checks.spred.gate=true", "Did you mean 'spread'"), ("checks.spread.bigest=1", "Its thresholds: gate, largest")],
+    [
+        ("checks.spred.gate=true", "Did you mean 'spread'"),
+        ("checks.spread.bigest=1", r"checks\.spread\.bigest: expected a known key.*Did you mean 'largest'"),
+        ("checks.spread.zzzz=1", "Known: gate, largest"),
+    ],
 )
 def test_a_misspelt_check_or_threshold_is_refused_before_any_work(
     made: Path, tmp_path: Path, setting: str, said: str

@@ -204,3 +204,20 @@ def test_difference_of_recipes_names_every_changed_value() -> None:
     assert found["seed"].got == "7"
     assert "2048" in found["points.count"].expected
     assert all(place in ("seed", "points.count") or place.startswith("rays") for place in found)
+
+
+@pytest.mark.parametrize(
+    ("setting", "expected"),
+    [
+        ("points.count=0", "points.count: expected greater than or equal to 1, got 0."),
+        ("points.count=many", "points.count: expected a valid integer, got 'many'."),
+        ("points.count=1.5", "points.count: expected a valid integer, got 1.5."),
+        ("points=3", "points: expected a section of settings, got 3."),
+        ("input=[]", "input: tuple should have at least 1 item after validation, not 0."),
+        ("points.fps_order=4096", "points: fps_order 4096 is longer than its pool of 2048 points."),
+    ],
+)
+def test_a_wrong_value_is_told_in_a_sentence(setting: str, expected: str) -> None:
+    with pytest.raises(RecipeInvalid) as caught:
+        load_recipe("points", [setting])
+    assert [str(problem) for problem in caught.value.problems] == [expected]

@@ -58,8 +58,8 @@ def test_a_rise_longer_than_the_run_is_refused() -> None:
 @pytest.mark.parametrize(
     ("changes", "problem"),
     [
-        ({"steps": None}, "either steps or epochs"),
-        ({"epochs": 2}, "either steps or epochs"),
+        ({"steps": None}, "steps or epochs must be given"),
+        ({"epochs": 2}, "set one of them to null"),
         ({"min_lr": 0.011}, "min_lr"),
         ({"min_lr": 0.006, "reference_batch": 16}, "min_lr"),
         ({"betas": (0.9, 1.0)}, "betas"),
