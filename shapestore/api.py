@@ -602,7 +602,7 @@ def evaluate_reconstruction(
             load_model(config, checkpoint),
             subject,
             samples(opened, rows, config.data, judged=True),
-            samples(opened, known, config.data, judged=True) if held_out and len(known) else None,
+            known if held_out and len(known) else None,
             names,
             Options(Path(raw), building, cells, f_score_mm),
             on_progress or _silent,

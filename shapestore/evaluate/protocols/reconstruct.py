@@ -12,7 +12,6 @@ import trimesh
 from numpy.typing import NDArray
 from torch import nn
 
-from shapestore.errors import UsageError
 from shapestore.evaluate.baselines import mean_label_map, nearest_case
 from shapestore.evaluate.dense import DenseField, predict
 from shapestore.evaluate.metrics.label_overlap import label_overlap
@@ -127,7 +126,7 @@ def reconstruct(
     model: nn.Module,
     subject: Subject,
     test: ShapeDataset,
-    train: ShapeDataset | None,
+    known: NDArray[np.int64] | None,
     classes: Sequence[str],
     options: Options,
     report: Callable[[int, int], None],
@@ -142,9 +141,10 @@ def reconstruct(
         What is judged, for the record.
     test
         Samples of the shapes to be judged.
-    train
-        Samples of the shapes that were trained on, from which the baselines come; none may be in `test`. None: there
-        are no baselines, as `test` itself was trained on, or this store has none of those shapes.
+    known
+        (k,) rows of the same store that were trained on, from which the baselines come; no object of `test` is among
+        them, see `Run.require_seen`. None: there are no baselines, as `test` itself was trained on, or this store has
+        none of those shapes.
     classes
         Names of the classes 1, 2, ...
     options
@@ -154,14 +154,10 @@ def reconstruct(
 
     Raises
     ------
-    UsageError
-        An object is in both.
     InputRefused
         A raw label map is lost, or is not the one that its row was made from.
     """
-    if train is not None:
-        _refuse_leaks(test, train)
-    known = _KnownCases(train, options) if train is not None else None
+    guesses = None if known is None else _Baselines(test, known, options)
     cases = []
     for index, row in enumerate(test.rows.tolist()):
         report(index, len(test))
@@ -169,8 +165,8 @@ def reconstruct(
         sample = test[Visit(index)]
         field = predict(decoder(model, sample), options.cells, len(classes))
         predicted = {MODEL: field.codes}
-        if known is not None:
-            predicted |= {MEAN_MAP: known.mean, NEAREST: known.nearest(sample["surface_points"].numpy())}
+        if guesses is not None:
+            predicted |= {MEAN_MAP: guesses.mean, NEAREST: guesses.nearest(sample["surface_points"].numpy())}
         shape_id = str(test.ids[index])
         one = ShapeDataset(test.store, draws=test.draws, rows=test.rows[index : index + 1], seed=test.seed)
         cases.append(
@@ -189,21 +185,14 @@ def reconstruct(
     return Reconstruction(subject=subject, cells=options.cells, f_score_mm=options.f_score_mm, cases=tuple(cases))
 
 
-def _refuse_leaks(test: ShapeDataset, train: ShapeDataset) -> None:
-    groups = [set(each.store.index("group")[each.rows]) for each in (test, train)]
-    if shared := sorted(groups[0] & groups[1]):
-        raise UsageError(
-            f"{len(shared)} objects, such as {shared[0]!r}, are tested and were trained on. Judge another part of the "
-            "split."
-        )
+class _Baselines:
+    """Guesses that know nothing but the training cases."""
 
-
-class _KnownCases:
-    """The training cases, for baselines that know nothing but them."""
-
-    def __init__(self, train: ShapeDataset, options: Options) -> None:
-        self._maps = np.stack([_codes(train.store, row, options) for row in train.rows.tolist()])
-        self._surfaces = [train[Visit(index)]["surface_points"].numpy() for index in range(len(train))]
+    def __init__(self, test: ShapeDataset, known: NDArray[np.int64], options: Options) -> None:
+        self._maps = np.stack([_codes(test.store, row, options) for row in known.tolist()])
+        surface = [draw for draw in test.draws if "surface_points" in draw.arrays]
+        cases = ShapeDataset(test.store, draws=surface, rows=known, seed=test.seed)
+        self._surfaces = [cases[Visit(index)]["surface_points"].numpy() for index in range(len(cases))]
         self.mean = mean_label_map(self._maps)
 
     def nearest(self, surface: NDArray[np.float32]) -> NDArray[np.int8]:

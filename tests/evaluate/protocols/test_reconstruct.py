@@ -17,10 +17,9 @@ from shapestore import api
 from shapestore.errors import InputRefused, RecipeInvalid, UsageError, WorkMismatch
 from shapestore.evaluate.dense import predict
 from shapestore.evaluate.metrics.label_overlap import label_overlap
-from shapestore.evaluate.protocols.reconstruct import Options, reconstruct
 from shapestore.evaluate.reconstruction import surface_scores, truth_of
-from shapestore.train.reconstruction import JUDGED, ReconstructionConfig, load_config, load_model, samples
-from shapestore.train.run import Run, StoreIdentity
+from shapestore.train.reconstruction import JUDGED, load_config, samples
+from shapestore.train.run import StoreIdentity
 
 SETTINGS = (
     "surface.count=2000",
@@ -129,11 +128,6 @@ def test_shapes_that_were_trained_on_are_judged_only_as_such(
     assert (result.subject.held_out, result.guesses) == (False, ("model",))
     assert all(list(case.dense) == ["model"] for case in result.cases)
     assert "3 shapes that were trained on" in (tmp_path / "out" / "report.html").read_text()
-    config = Run(run).config(ReconstructionConfig)
-    shapes = samples(api.open(hearts), api.open(hearts).rows(split="train"), config.data, judged=True)
-    model = load_model(config, Run(run).checkpoint("last"))
-    with pytest.raises(UsageError, match="were trained on"):
-        reconstruct(model, result.subject, shapes, shapes, ["heart"] * 10, Options(raw, tmp_path, 16), lambda *_: None)
 
 
 def test_a_store_that_is_divided_anew_does_not_make_trained_shapes_unseen(
