@@ -127,4 +127,7 @@ def _time(seconds: float) -> str:
 
 
 def _share(part: float, whole: float) -> str:
-    return f"{100 * part / whole:.3g} %" if whole else "-"
+    if not whole:
+        return "-"
+    percent = 100 * part / whole
+    return f"{percent:,.0f} %" if percent >= 100 else f"{percent:.3g} %"
