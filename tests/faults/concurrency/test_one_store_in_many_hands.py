@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -21,6 +22,7 @@ from shapestore.store import gather
 from shapestore.store.lock import WriterLock
 from shapestore.store.reader import Store
 from shapestore.store.shard_cache import COPIES_AT_ONCE
+from shapestore.store.shard_map import ShardMap
 from shapestore.store.writer import StoreWriter
 from tests.faults.concurrency.history import Commit, Row, entry_of, make
 from tests.store.conftest import ROWS_PER_SHARD, new_writer
@@ -139,6 +141,27 @@ def test_threads_that_copy_at_once_keep_few_more_maps_than_one(path: Path, monke
     for name, values in zip(names, found, strict=True):
         assert values.tobytes() == b"".join(store[name][row].tobytes() for row in rows.tolist())
     assert max(seen) <= before + limit + threads * limit // COPIES_AT_ONCE
+
+
+def test_a_shard_that_threads_want_at_the_same_moment_is_mapped_once(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, threads = shapestore.open(path), 4
+    together, mapped, map_shard = threading.Barrier(threads), [], store._rows._open_shard
+
+    def slowly(array: str, group: int, known: Any) -> ShardMap:
+        mapped.append((array, group))
+        time.sleep(0.05)  # the others are at the lock by now
+        return map_shard(array, group, known)
+
+    def want(_: int) -> ShardMap:
+        together.wait(PATIENCE)
+        return store._rows.shard("pc_xyz", 2)
+
+    monkeypatch.setattr(store._rows, "_open_shard", slowly)
+    with ThreadPoolExecutor(threads) as pool:
+        found = set(map(id, pool.map(want, range(threads))))
+    assert (len(found), mapped) == (1, [("pc_xyz", 2)])
 
 
 # Forks
