@@ -51,7 +51,7 @@ class ShapeDataset(BatchedDataset):
     rotation
         Largest angle, degrees, by which each sample is turned about the origin, another way at each visit: all arrays
         whose last dimension is `xyz`, positions and directions. Whoever has seen a position at the corner of the cube
-        may see it outside.
+        may see it outside. Grids and `shift` do not turn, and are refused.
 
     Raises
     ------
@@ -103,6 +103,13 @@ class ShapeDataset(BatchedDataset):
             for name in draw.arrays:
                 slots[name] = ((draw.size, *self._specs[name].shape[1:]), self._specs[name].numpy_dtype)
         return {**slots, ROW: ((), np.dtype(np.int64))}
+
+    @cached_property
+    def meanings(self) -> Mapping[str, Mapping[int, str]]:
+        """What the codes of a field mean, for every field of codes."""
+        named = {name: dict(enumerate(names)) for name, names in self.store.root.codes.items()}
+        named |= {name: {code.value: code.name for code in spec.codes} for name, spec in self._specs.items()}
+        return {name: named[name] for name in self.layout if named.get(name)}
 
     @property
     def ids(self) -> NDArray[Any]:
@@ -208,6 +215,8 @@ class ShapeDataset(BatchedDataset):
             yield f"a sample without fields and draws. {has}"
         if not len(self.rows) or len(np.unique(self.rows)) < len(self.rows):
             yield "the shapes of a dataset are different rows, at least one."
+        if self.rotation and (fixed := [name for name in asked if name == "shift" or self._is_grid(name)]):
+            yield f"{fixed[0]} does not turn with the points. Leave it out, or the rotation."
         for draw in self.draws:
             yield from draw.problems(self._specs)
             if count := self._counts[draw.arrays[0]]:
@@ -218,6 +227,10 @@ class ShapeDataset(BatchedDataset):
                         f"{len(short)} shapes, such as {self.store.index('shape_id')[short[0]]!r}, have fewer than "
                         f"{draw.fewest()} entries of {draw.arrays[0]} filled."
                     )
+
+    def _is_grid(self, name: str) -> bool:
+        """Whether an array has a value for each cell of a cube, along axes that do not turn."""
+        return name in self._specs and {"x", "y", "z"} <= set(self._specs[name].dims)
 
     def _content_digest(self) -> str:
         """Digest of what the store holds of these rows, by the digests that its commit keeps of the shards."""

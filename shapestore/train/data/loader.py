@@ -8,8 +8,10 @@ from typing import Literal, cast
 import torch
 from torch.utils.data import DataLoader
 
+from shapestore.errors import UsageError
 from shapestore.train.data.batched import Batch, BatchedDataset, collate
 from shapestore.train.data.buffers import pinned
+from shapestore.train.data.sampler import ShapeSampler
 from shapestore.train.data.visit import Visit
 
 
@@ -56,7 +58,16 @@ def loader(
         Where the batches go: for a GPU they lie in pinned memory, from which `to_device` copies in the background.
     context
         How workers start; as torch does it if not given.
+
+    Raises
+    ------
+    UsageError
+        The sampler is one of another dataset, and would certify what is not read.
     """
+    if isinstance(sampler, ShapeSampler) and sampler.dataset is not dataset:
+        now, its = dataset.identity(), sampler.dataset.identity()
+        if differing := sorted(name for name in now.keys() | its.keys() if now.get(name) != its.get(name)):
+            raise UsageError(f"the sampler is one of another dataset, with other: {', '.join(differing)}.")
     pin = torch.device(device).type == "cuda"
     if not workers:
         return Direct(dataset, sampler, pin)

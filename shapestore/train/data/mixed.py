@@ -32,7 +32,7 @@ class MixedDataset(BatchedDataset):
     Raises
     ------
     UsageError
-        A weight is not positive, or the samples of two datasets differ in their fields.
+        A weight is not positive, or the samples of two datasets differ in their fields or in what codes mean.
     """
 
     def __init__(self, members: Sequence[tuple[ShapeDataset, float]]) -> None:
@@ -51,6 +51,20 @@ class MixedDataset(BatchedDataset):
                     f"the samples of dataset {number} of a mixture are not like those of dataset 0: "
                     f"{_text(member.layout)} beside {_text(first)}."
                 )
+        self._require_one_meaning()
+
+    def _require_one_meaning(self) -> None:
+        """Whoever learns from codes would learn two classes as one."""
+        known: dict[tuple[str, int], tuple[str, ShapeDataset]] = {}
+        for member in self.members:
+            for name, meanings in member.meanings.items():
+                for code, meaning in meanings.items():
+                    before, owner = known.setdefault((name, code), (meaning, member))
+                    if before != meaning:
+                        raise UsageError(
+                            f"code {code} of {name} is {before!r} in {owner.store.path} and {meaning!r} in "
+                            f"{member.store.path}. Leave {name} out, and look it up by `{MEMBER}` and `row`."
+                        )
 
     def __len__(self) -> int:
         return int(self._starts[-1])

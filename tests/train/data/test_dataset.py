@@ -14,13 +14,14 @@ from hypothesis import strategies as st
 from torch.utils.data import DataLoader
 
 import shapestore
+from shapestore import api
 from shapestore.errors import RowEmpty, StoreDamaged, UsageError
 from shapestore.train.data.batched import Gathered, collate
 from shapestore.train.data.dataset import ShapeDataset
 from shapestore.train.data.draw import PrefixDraw, RandomDraw, StratifiedDraw
 from shapestore.train.data.mixed import MixedDataset
 from shapestore.train.data.visit import Visit
-from tests.train.data.stores import ALL_OUTSIDE, FAILED, ROWS, row_arrays, row_entry, write_store
+from tests.train.data.stores import ALL_OUTSIDE, CATEGORIES, FAILED, ROWS, row_arrays, row_entry, write_store
 
 DRAWS = (
     RandomDraw(arrays=("near_points", "near_sdf"), count=9),
@@ -221,6 +222,19 @@ def test_a_mixture_of_unlike_samples_is_refused(dataset: ShapeDataset, other_pat
             MixedDataset([(dataset, weight)])
     with pytest.raises(UsageError, match="has datasets"):
         MixedDataset([])
+
+
+def test_a_mixture_of_codes_that_mean_different_things_is_refused(path: Path, other_path: Path) -> None:
+    def mix(field: str, names: tuple[str, ...]) -> MixedDataset:
+        other = api.open(other_path)
+        other.root = other.root.model_copy(update={"codes": {**other.root.codes, "category": names}})
+        return MixedDataset([(ShapeDataset(path, [field]), 1), (ShapeDataset(other, [field]), 1)])
+
+    mix("category", CATEGORIES)
+    mix("category", (*CATEGORIES, "one more"))
+    mix("pc_xyz", CATEGORIES[::-1])
+    with pytest.raises(UsageError, match=r"code 0 of category is 'chair' in .* and 'lamp' in .*Leave category"):
+        mix("category", CATEGORIES[::-1])
 
 
 def test_collate_refuses_single_samples(dataset: ShapeDataset) -> None:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import distributed, multiprocessing
 from torch.utils.data import BatchSampler, DataLoader, SequentialSampler, Subset
 
-from shapestore.errors import StoreDamaged
+from shapestore.errors import StoreDamaged, UsageError
 from shapestore.train.data.batched import Batch, collate
 from shapestore.train.data.dataset import ShapeDataset
 from shapestore.train.data.draw import RandomDraw, StratifiedDraw
@@ -188,3 +188,12 @@ def test_the_global_random_state_is_neither_used_nor_changed(path: Path, workers
     before = torch.get_rng_state()
     list(loader(dataset, ShapeSampler(dataset, 4), workers=workers))
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_the_sampler_of_another_dataset_is_refused(path: Path) -> None:
+    dataset, same = make_dataset(path), make_dataset(path)
+    loader(dataset, ShapeSampler(same, 4))
+    other = ShapeDataset(path, ["pc_xyz", "category"], draws=DRAWS, seed=6)
+    for workers in (0, 1):
+        with pytest.raises(UsageError, match="one of another dataset, with other: dataset seed"):
+            loader(dataset, ShapeSampler(other, 4), workers=workers)

@@ -6,9 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import trimesh
 from hypothesis import given
 from hypothesis import strategies as st
 
+from shapestore import api
 from shapestore.errors import UsageError
 from shapestore.train.data.dataset import ShapeDataset
 from shapestore.train.data.draw import RandomDraw
@@ -58,3 +60,17 @@ def test_another_rotation_is_another_dataset(path: Path) -> None:
     assert ShapeDataset(path, draws=[DRAW]).identity() != ShapeDataset(path, draws=[DRAW], rotation=5).identity()
     with pytest.raises(UsageError, match="0 to 180"):
         ShapeDataset(path, draws=[DRAW], rotation=200)
+
+
+def test_what_does_not_turn_is_refused(path: Path, tmp_path: Path) -> None:
+    (tmp_path / "raw").mkdir()
+    trimesh.creation.box().export(tmp_path / "raw" / "box.off")
+    settings = ["input=[mesh]", "points.count=64", "points.fps_order=0", "grid.size=8", "grid.udf=surface"]
+    api.ingest("meshes", tmp_path / "raw", tmp_path / "s.zarr", recipe="points", settings=settings, workers=0)
+    store = api.open(tmp_path / "s.zarr")
+    drawn = RandomDraw(arrays=("pc_xyz",), count=16)
+    for field in ("udf_grid", "shift"):
+        ShapeDataset(store, [field], draws=[drawn])
+        with pytest.raises(UsageError, match=f"{field} does not turn with the points"):
+            ShapeDataset(store, [field], draws=[drawn], rotation=10)
+    ShapeDataset(store, ["scale"], draws=[drawn], rotation=10)

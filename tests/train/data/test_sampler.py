@@ -172,7 +172,26 @@ def test_a_resumed_order_is_the_rest_of_it(
     assert rest == flat[steps : steps + len(rest)]
     assert len(rest) == 2 * len(whole) - steps % len(whole)
     done = steps + len(rest)
-    assert resumed[0].state_dict(done) == whole.state_dict(done)
+    assert resumed[0].state_dict(done) == ShapeSampler(dataset, batch, rank=0, ranks=1, **options).state_dict(done)
+
+
+def test_where_an_epoch_was_left_early_the_number_of_steps_does_not_count(dataset: ShapeDataset) -> None:
+    sampler = ShapeSampler(dataset, 4)
+    running = iter(sampler)
+    next(running)
+    assert sampler.state_dict(1)["step"] == 1, "in the middle of an epoch"
+    del running
+    whole = list(sampler)
+    for steps in (1 + len(whole), 1):
+        with pytest.raises(UsageError, match="epoch 0 was left before its end"):
+            sampler.state_dict(steps)
+    sampler.load_state_dict(ShapeSampler(dataset, 4).state_dict(len(whole) + 2))
+    assert sampler.state_dict(len(whole) + 2)["epoch"] == 1
+    assert list(sampler) == whole[2:]
+    list(sampler)
+    assert sampler.state_dict(3 * len(whole))["epoch"] == 3
+    with pytest.raises(UsageError, match="-1 batches"):
+        sampler.state_dict(-1)
 
 
 def test_every_step_has_its_own_certificate(dataset: ShapeDataset) -> None:
