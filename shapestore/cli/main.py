@@ -89,7 +89,7 @@ def _options(
 
 def main() -> None:
     """Run the program; every error ends in one message and the exit code of its kind."""
-    from shapestore.errors import ShapestoreError
+    from shapestore.errors import ShapestoreError, StorageFailed, is_systems_fault
 
     try:
         _run()
@@ -104,7 +104,10 @@ def main() -> None:
     except BrokenPipeError:
         _end_unread()
     except OSError as error:
-        _end(f"{error.filename or 'the system'}: {error.strerror or error}", 1)
+        text = f"{error.filename or 'the system'}: {error.strerror or error}"
+        if is_systems_fault(error):
+            _end(f"{text}. Mend that, and run the same command again.", StorageFailed.exit_code)
+        _end(text, 1)
     except Exception as error:
         _end(f"{type(error).__name__}: {error}. This is a fault of shapestore; see where with --debug.", 1)
 

@@ -18,6 +18,9 @@ from shapestore.train.data.visit import Visit
 PLACES = ("vol", "near")
 """Kinds of queries, by the prefix of their arrays."""
 
+SCORES = ("iou", "vol_iou", "near_iou", "accuracy")
+"""Names of what `query_scores` gives."""
+
 
 def predicted_codes(answers: NDArray[np.floating]) -> NDArray[np.int8]:
     """(..., ) class of answers (..., 1 + C): 0 where the distance is not negative, else that of the largest logit."""
@@ -53,7 +56,8 @@ def query_scores(model: nn.Module, dataset: ShapeDataset, batch: int = 4) -> dic
                 right.append(predicted_codes(answer) == samples[f"{place}_labels"][position].numpy())
             found["accuracy"].append(float(np.concatenate(right).mean()))
     scores = {name: float(np.mean(values)) for name, values in found.items()}
-    return {"iou": (scores["vol_iou"] + scores["near_iou"]) / 2, **scores}
+    scores["iou"] = (scores["vol_iou"] + scores["near_iou"]) / 2
+    return {name: scores[name] for name in SCORES}
 
 
 def _answered(

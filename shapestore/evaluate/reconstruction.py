@@ -73,7 +73,8 @@ def truth_of(store: Store, row: int, raw: Path, size: int) -> Truth:
         return Truth(over_cube(labels, frame, size), class_surfaces(union).classes[0].mesh, frame)
     except InputRefused as error:
         shape_id = store.index("shape_id")[row]
-        raise InputRefused(error.reason, f"{shape_id} cannot be judged by its raw file: {error.detail}") from None
+        detail = f"{shape_id} cannot be judged by its raw file: {error.detail}. Is {raw} the folder of the raw files?"
+        raise InputRefused(error.reason, detail) from None
 
 
 def decoder(model: nn.Module, sample: Batch) -> Decode:

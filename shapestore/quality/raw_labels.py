@@ -36,7 +36,7 @@ def raw_label_map(store: Store, row: int, raw: Path) -> RawLabelMap:
     item = SourceItem(shape_id, source, str(store.index("group")[row]))
     path = raw_path(raw, item)
     if source_sha256(path, fingerprint(path)) != store.index("source_sha256")[row]:
-        raise InputRefused(Reason.MALFORMED, f"{source} has changed since it was ingested")
+        raise InputRefused(Reason.MALFORMED, f"{source} is not the file that was ingested")
     found = load_source(store.root.source_kind).read(raw, item, store.root.recipe)
     if not isinstance(found, RawLabelMap):
         raise InputRefused(Reason.UNSUPPORTED, f"{source} is no label map")

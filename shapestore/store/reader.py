@@ -288,5 +288,7 @@ class Store:
         names = self.root.codes[name]
         unknown = [text for text in wanted if text not in names]
         if unknown:
-            raise UsageError(f"{self.path}: no {name} {unknown[0]!r}. It has: {', '.join(names) or 'none'}.")
+            divide = f"No shape has one: shapestore split {self.path} {name} --parts train=0.8,val=0.1,test=0.1"
+            known = f"It has: {', '.join(names)}." if names else divide
+            raise UsageError(f"{self.path}: no {name} {unknown[0]!r}. {known}")
         return np.isin(values, [names.index(text) for text in wanted])

@@ -92,10 +92,12 @@ def save_checkpoint(checkpoints: Path, state: State, tensors: Mapping[str, Any])
         sync_folder(building)
         move(building, target, checkpoints)
         sync_folder(checkpoints)
-    except OSError as error:
-        if not is_systems_fault(error):
+    except (OSError, RuntimeError) as error:
+        # torch's writer raises an error of its own over that of the file.
+        fault = error.__context__ if isinstance(error, RuntimeError) else error
+        if fault is None or not is_systems_fault(fault):
             raise
-        raise StorageFailed(f"the checkpoint {target} cannot be written: {error}. Make room, and resume.") from error
+        raise StorageFailed(f"the checkpoint {target} cannot be written: {fault}. Make room, and resume.") from error
 
 
 def keep_checkpoints(checkpoints: Path, keep: set[int]) -> None:

@@ -169,8 +169,7 @@ def rows_of(store: Store, split: str, part: str) -> NDArray[np.int64]:
     try:
         rows = store.rows(**{split: part})
     except UsageError as error:
-        divided = split in store.root.codes and store.names(split)
-        raise UsageError(str(error) if divided else f"{error} {divide}") from None
+        raise UsageError(str(error) if split in store.root.codes else f"{error} {divide}") from None
     if not len(rows):
         raise UsageError(f"{store.path} has no shape whose {split} is {part}. {divide}")
     return rows

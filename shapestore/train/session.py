@@ -60,6 +60,7 @@ class Session:
         self._ranks = ranks
         self._stack = ExitStack()
         self._since = time.perf_counter()
+        self._found = False
         self.state = State(step=0)
         """What is to be known of the newest checkpoint, and of a validation since."""
 
@@ -83,6 +84,7 @@ class Session:
             self._stack.enter_context(WriterLock(path, path.with_name(f"{path.name}.training")))
             if resume == "auto" and path.exists():
                 self._run.require_same(self._config, trained_on)
+                self._found = True
             else:
                 Run.create(path, self._config, trained_on)
         except ShapestoreError as error:
@@ -187,6 +189,8 @@ class Session:
         self._reporter = self._stack.enter_context(Reporter(done, steps))
         rate = f"{settings.lr:g} * {settings.batch} / {settings.reference_batch} = {self._trainer.schedule.peak:g}"
         self._reporter.say(f"{self._run.path}: step {done:,} of {steps:,}; highest learning rate {rate}")
+        if self._found and not done:
+            self._reporter.say("there is no checkpoint yet: the run begins anew")
         if not done:
             self._log.write(0, setting={"lr_ratio": settings.lr_ratio, "peak_lr": self._trainer.schedule.peak})
 

@@ -218,3 +218,14 @@ def test_unknown_source_lists_the_installed_ones(program: Program, tmp_path: Pat
     refused = program("ingest", "shapnet", tmp_path, tmp_path / "s.zarr", code=2)
     for kind in ("cardiac", "meshes", "modelnet40", "npz", "scanobjectnn", "shapenet"):
         assert kind in refused.stderr
+
+
+def test_output_that_finds_no_room_ends_as_a_full_disk_does(store: Path) -> None:
+    if not Path("/dev/full").exists():
+        pytest.skip("no /dev/full here")
+    with Path("/dev/full").open("w") as full:
+        ended = subprocess.run(
+            [sys.executable, "-m", "shapestore", "ls", str(store)], stdout=full, stderr=subprocess.PIPE, text=True
+        )
+    assert ended.returncode == 5
+    assert "No space left on device. Mend that, and run the same command again." in ended.stderr

@@ -82,14 +82,16 @@ def test_a_save_that_breaks_anywhere_leaves_what_was_there(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["step-00000001", "step-00000007"]
 
 
-def test_a_full_disk_under_torch_is_said_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("buffering", [-1, 0])
+def test_a_full_disk_under_torch_is_said_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, buffering: int) -> None:
+    """Whether it is full in the middle, which torch calls a fault of its own, or at the end."""
     full = Path("/dev/full")
     if not full.exists():
         pytest.skip("no /dev/full here")
     real = Path.open
 
     def opened(path: Path, *mode: str) -> io.IOBase:
-        return real(full if path.suffix == ".pt" and "wb" in mode else path, *mode)
+        return real(full, *mode, buffering) if path.suffix == ".pt" and "wb" in mode else real(path, *mode)
 
     monkeypatch.setattr(Path, "open", opened)
     with pytest.raises(StorageFailed, match="No space left"):

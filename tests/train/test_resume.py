@@ -84,13 +84,16 @@ def test_a_signal_to_all_processes_finishes_the_step_and_keeps_it(
     assert_same(folder, whole)
 
 
-def test_a_run_killed_before_its_first_checkpoint_begins_again(toy_store: Path, tmp_path: Path, whole: Path) -> None:
+def test_a_run_killed_before_its_first_checkpoint_begins_again(
+    toy_store: Path, tmp_path: Path, whole: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     folder = tmp_path / "run"
     Run.create(folder, CONFIG, [])
     (folder / "run.json").write_bytes((whole / "run.json").read_bytes())
     begun = (whole / "log.jsonl").read_bytes()
     (folder / "log.jsonl").write_bytes(begun[: len(begun) // 5])
     run_toy(toy_store, folder, CONFIG, resume="auto")
+    assert "there is no checkpoint yet: the run begins anew" in capsys.readouterr().err
     assert_same(folder, whole)
 
 

@@ -10,12 +10,13 @@ from typing import Literal
 import numpy as np
 import trimesh
 from numpy.typing import NDArray
+from pydantic import computed_field
 from torch import nn
 
 from shapestore.evaluate.baselines import mean_label_map, nearest_case
 from shapestore.evaluate.dense import DenseField, predict
 from shapestore.evaluate.metrics.label_overlap import label_overlap
-from shapestore.evaluate.queries import query_scores
+from shapestore.evaluate.queries import SCORES, query_scores
 from shapestore.evaluate.reconstruction import SurfaceScores, Truth, decoder, surface_scores, truth_of
 from shapestore.evaluate.slices import draw_slices
 from shapestore.quality.raw_labels import frame_of, over_cube, raw_label_map
@@ -42,6 +43,10 @@ class Subject(Strict):
     """Part of the run's split."""
     held_out: bool
     """Whether the shapes were kept from training."""
+
+
+DenseScore = Literal["iou", "dice", "mean_dice"]
+"""Names of scores of all classes together, or of their mean."""
 
 
 class DenseScores(Strict):
@@ -81,12 +86,23 @@ class Reconstruction(Strict):
     """Distance of the F-score."""
     cases: tuple[CaseScores, ...]
 
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def means(self) -> dict[str, dict[str, float | None]]:
+        """Means over the cases: of each guess at all cells, of the model at stored queries, and of its surface."""
+        dense: tuple[DenseScore, ...] = ("iou", "dice", "mean_dice")
+        return {
+            **{guess: {score: self.dense_mean(guess, score) for score in dense} for guess in self.guesses},
+            "queries": {score: self.query_mean(score) for score in SCORES},
+            "surface": {score: self.surface_mean(score) for score in SurfaceScores.model_fields},
+        }
+
     @property
     def guesses(self) -> tuple[str, ...]:
         """What was held against the truth."""
         return tuple(self.cases[0].dense)
 
-    def dense_mean(self, guess: str, score: Literal["iou", "dice", "mean_dice"]) -> float | None:
+    def dense_mean(self, guess: str, score: DenseScore) -> float | None:
         """Mean of a score of the model or of a baseline; None where no case has it."""
         return _mean(getattr(case.dense[guess], score) for case in self.cases)
 

@@ -58,6 +58,12 @@ def run(hearts: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def test_a_best_by_a_score_that_there_is_not_is_refused_before_training(hearts: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"train.best is 'loss', and the validation gives iou, vol_iou"):
+        api.train("vecset-tiny", hearts, tmp_path / "run", settings=[*SHORT, "train.best.metric=loss"])
+    assert not (tmp_path / "run").exists()
+
+
 def test_the_stored_samples_themselves_rebuild_the_raw_label_map(hearts: Path, raw: Path) -> None:
     """Shift, scale, signs, codes and grid agree: the nearest stored sample is as good a model as there can be."""
     store = api.open(hearts)
@@ -107,6 +113,10 @@ def test_a_run_is_judged_with_scores_pictures_meshes_and_a_page(
     tested = set(store.index("shape_id")[store.rows(split="test")])
     assert {case.shape_id for case in result.cases} == tested
     assert json.loads((tmp_path / "out" / "result.json").read_text()) == result.model_dump(mode="json")
+    means = json.loads((tmp_path / "out" / "result.json").read_text())["means"]
+    assert list(means) == [*result.guesses, "queries", "surface"]
+    assert means["model"]["iou"] == np.mean([case.dense["model"].iou for case in result.cases])
+    assert means["queries"]["near_iou"] == np.mean([case.queries["near_iou"] for case in result.cases])
     page = (tmp_path / "out" / "report.html").read_text()
     for number, case in enumerate(result.cases):
         assert case.shape_id in page
@@ -175,7 +185,7 @@ def test_a_raw_file_that_has_changed_is_refused(run: Path, hearts: Path, raw: Pa
     source = store.index("source")[store.rows(split="test")[0]]
     other = store.index("source")[store.rows(split="train")[0]]
     shutil.copy(raw / other, changed / source)
-    with pytest.raises(InputRefused, match="has changed since it was ingested"):
+    with pytest.raises(InputRefused, match=r"is not the file that was ingested\. Is .* the folder of the raw files"):
         api.evaluate_reconstruction(run, hearts, changed, tmp_path / "out", cells=16)
     with pytest.raises(UsageError, match=r"no split 'foo'. It has: train, val, test.$"):
         api.evaluate_reconstruction(run, hearts, raw, tmp_path / "out", part="foo")

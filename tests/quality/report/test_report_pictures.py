@@ -100,7 +100,7 @@ def test_a_raw_file_that_has_changed_is_said_and_the_rest_is_drawn(hearts: Heart
     (raw / source).write_bytes(b"something else")
     picture = drawn(hearts.store, 0, "vol_sdf", raw=raw)
     assert [panel.title.partition(",")[0] for panel in picture.panels] == ["vol_sdf", "vol_sdf"]
-    assert "has changed since it was ingested" in " ".join(picture.notes)
+    assert "is not the file that was ingested" in " ".join(picture.notes)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -3e38])
