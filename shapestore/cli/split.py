@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from shapestore.cli.output import AS_JSON, STORE, print_json, print_table
+from shapestore.cli.output import AS_JSON, STORE, people, print_json, print_table
 
 
 class Preset(StrEnum):
@@ -51,6 +51,7 @@ def command(
         print_json({"store": store, "split": name, "rows": counts})
     else:
         print_table((name, "rows"), list(counts.items()))
+        people().print(f"Look whether near-duplicates are in two parts: shapestore validate {store}")
 
 
 def _shares(text: str) -> dict[str, float]:

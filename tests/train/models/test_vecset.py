@@ -102,6 +102,8 @@ def test_the_bottleneck_keeps_normalised_values_and_restores_the_learned_latents
     torch.testing.assert_close(codes.mean(-1), torch.zeros(2, 5), atol=1e-5, rtol=0)
     torch.testing.assert_close(codes.var(-1, unbiased=False), torch.ones(2, 5), atol=1e-3, rtol=0)
     model.blocks = nn.ModuleList()
+    model.bottleneck.gamma.data.uniform_(0.5, 2)
+    model.bottleneck.beta.data.normal_()
     scaled = codes * model.bottleneck.gamma + model.bottleneck.beta
     torch.testing.assert_close(model.expand(codes), model.bottleneck.expand(scaled) + model.latents.vectors)
 
