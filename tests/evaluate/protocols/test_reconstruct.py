@@ -18,6 +18,8 @@ from shapestore.errors import InputRefused, RecipeInvalid, UsageError, WorkMisma
 from shapestore.evaluate.dense import predict
 from shapestore.evaluate.metrics.label_overlap import label_overlap
 from shapestore.evaluate.reconstruction import surface_scores, truth_of
+from shapestore.preprocess.geometry.closed_mesh import signed_volume
+from shapestore.quality.raw_labels import raw_label_map
 from shapestore.train.reconstruction import JUDGED, load_config, samples
 from shapestore.train.run import StoreIdentity
 
@@ -97,6 +99,9 @@ def test_the_true_surface_lies_where_the_store_has_its_points(hearts: Path, raw:
     outer = truth.frame.invert(store["surface_points"][row])
     on_it = cKDTree(truth.surface.vertices).query(outer)[0] < 6  # millimetres; the voxels are 4
     assert on_it.mean() > 0.5, "the others are walls between chambers"
+    labels = raw_label_map(store, row, raw)
+    volume = (labels.codes > 0).sum() * abs(np.linalg.det(labels.affine[:3, :3]))
+    assert signed_volume(truth.surface) == pytest.approx(volume, rel=0.05), "all classes, whichever"
     same = surface_scores(truth.surface, truth.surface, "x", 2.0)
     assert same.hausdorff95_mm < 3
     assert same.normal_consistency > 0.9
