@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from pathlib import Path
 from typing import Any
@@ -136,6 +137,14 @@ def test_the_learning_rate_is_told_as_a_number(
     lines = losses(tmp_path / "run")
     assert lines[0] == {"step": 0, "setting/lr_ratio": 4.0, "setting/peak_lr": 0.04}
     assert max(line.get("train/lr", 0) for line in lines) == pytest.approx(0.04)
+
+
+def test_no_step_waits_longer_for_its_data_than_it_takes(toy_store: Path, tmp_path: Path) -> None:
+    run_toy(toy_store, tmp_path / "run", config(steps=20, log_every=5))
+    lines = map(json.loads, (tmp_path / "run" / "log.jsonl").read_text().splitlines())
+    paced = [line for line in lines if "pace/seconds" in line]
+    assert [line["step"] for line in paced] == [5, 10, 15, 20]
+    assert all(0 < line["pace/data_seconds"] <= line["pace/seconds"] for line in paced)
 
 
 def test_the_order_is_certified_at_the_end_of_epochs(

@@ -12,7 +12,7 @@ import torch
 
 from shapestore.errors import StoppedEarly, StoreDamaged, UsageError, WorkMismatch
 from shapestore.train.batches import Batches
-from shapestore.train.checkpoint import checkpoint_steps, read_state
+from shapestore.train.checkpoint import checkpoint_steps, read_state, read_tensors, save_checkpoint
 from shapestore.train.run import Run
 from tests.train.processes import kill, said, start, wait_for_step
 from tests.train.toy import ToyConfig, ToySettings, losses, make_store, run_toy, settings
@@ -127,6 +127,22 @@ def test_other_settings_are_refused_by_name(toy_store: Path, whole: Path) -> Non
     other = CONFIG.model_copy(update={"train": settings(steps=40, lr=0.02, ema=0.9), "model": ToySettings(dropout=0.2)})
     with pytest.raises(WorkMismatch, match=r"model.dropout: expected 0.3, got 0.2(.|\n)*train.lr: expected 0.01, got"):
         run_toy(toy_store, whole, other, resume="auto")
+
+
+def test_settings_that_come_back_with_the_tensors_are_read_back_too(
+    toy_store: Path, tmp_path: Path, whole: Path
+) -> None:
+    """An optimiser keeps its own, and takes them over from a checkpoint."""
+    folder = tmp_path / "run"
+    shutil.copytree(whole, folder)
+    checkpoint = Run(folder).checkpoint("last")
+    state = read_state(checkpoint)
+    tensors = read_tensors(checkpoint, state)
+    tensors["optimiser"]["param_groups"][0]["betas"] = (0.5, 0.9)
+    shutil.rmtree(checkpoint)
+    save_checkpoint(folder / "checkpoints", state, tensors)
+    with pytest.raises(WorkMismatch, match=r"did not arrive(.|\n)*betas: expected \[0.9, 0.999\], got \[0.5, 0.9\]"):
+        run_toy(toy_store, folder, CONFIG, resume="auto")
 
 
 def test_another_store_is_refused(tmp_path: Path, whole: Path) -> None:

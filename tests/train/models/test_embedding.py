@@ -35,6 +35,15 @@ def test_each_wave_starts_with_the_same_share_of_the_slope() -> None:
     torch.testing.assert_close(slopes / slopes.sum(), torch.full((8,), 1 / 8), rtol=0.1, atol=0)
 
 
+def test_one_that_begins_as_another_embeds_positions_alike_and_keeps_its_own_features() -> None:
+    other, one = PointEmbedding(16, features=2), PointEmbedding(16, features=3)
+    own = one.linear.weight[:, 51:].clone()
+    one.begin_as(other)
+    positions = torch.rand(7, 3) * 2 - 1
+    torch.testing.assert_close(one(positions, torch.zeros(7, 3)), other(positions, torch.zeros(7, 2)))
+    torch.testing.assert_close(one.linear.weight[:, 51:], own, rtol=0, atol=0)
+
+
 def test_sizes_are_read_from_the_map() -> None:
     embedding = PointEmbedding(16, features=10)
     assert (embedding.width, embedding.features) == (16, 10)
