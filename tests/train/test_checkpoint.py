@@ -99,6 +99,16 @@ def test_a_full_disk_under_torch_is_said_so(tmp_path: Path, monkeypatch: pytest.
     assert checkpoint_steps(tmp_path) == []
 
 
+@pytest.mark.parametrize("error", [RuntimeError("no such operator"), IsADirectoryError(errno.EISDIR, "a folder")])
+def test_another_error_is_none_of_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    def failing(*given: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(torch, "save", failing)
+    with pytest.raises(type(error)):
+        saved(tmp_path)
+
+
 def test_all_is_on_disk_before_it_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     events: list[str] = []
     for name in ("sync_file", "write_synced", "sync_folder", "move"):
