@@ -76,8 +76,7 @@ class ShapeSampler(Sampler[list[Visit]]):
                 "share of a batch, and an epoch at least one sample."
             )
         self._start = 0
-        self._running: int | None = None
-        self._left: int | None = None
+        self._running = self._left = False
         self._order: Order | None = None
         self._ends = [first_certificate(self.identity)]
 
@@ -88,15 +87,15 @@ class ShapeSampler(Sampler[list[Visit]]):
     def __iter__(self) -> Iterator[list[Visit]]:
         """Batches of this rank: those of the next epoch, or of what is left of it after `load_state_dict`."""
         epoch, first = divmod(self._start, len(self))
-        if self._running is not None:
-            self._left = self._running
-        self._running, self._start = epoch, (epoch + 1) * len(self)
+        self._left |= self._running
+        self._running, self._start = True, (epoch + 1) * len(self)
         order = self._order_of(epoch)
         share = self.batch // self.ranks
         for step in range(first, len(self)):
+            if step == len(self) - 1:
+                self._running = False
             start = step * self.batch + self.rank * share
             yield _visits(order, slice(start, start + share))
-        self._running = None
 
     def visits(self, epoch: int, step: int) -> list[Visit]:
         """Global batch `step` of an epoch, over all ranks: to look at it again."""
@@ -138,17 +137,15 @@ class ShapeSampler(Sampler[list[Visit]]):
         Raises
         ------
         UsageError
-            An earlier epoch was left before its end: the number of batches does not tell which ones they were. Or it
-            is negative.
+            An earlier epoch was left before its end: the number of batches does not tell which ones they were. Where
+            workers asked for all of them ahead, that shows only by a number that is too small.
         """
-        if steps < 0:
-            raise UsageError(f"{steps} batches cannot have been trained on.")
-        if self._left is not None:
-            raise UsageError(
-                f"{steps} batches do not tell where the order stands: epoch {self._left} was left before its end, and "
-                "another one begun. Iterate every epoch to its end; shorter ones are drawn by weights, with a length."
-            )
         epoch, step = divmod(steps, len(self))
+        if self._left or epoch < max(self._start // len(self) - 1, 0):
+            raise UsageError(
+                f"{steps} batches do not tell where the order stands: an epoch was left before its end, and another "
+                "one begun. Iterate every epoch to its end; shorter ones are drawn by weights, with a length."
+            )
         return {
             "epoch": epoch,
             "step": step,
@@ -178,7 +175,7 @@ class ShapeSampler(Sampler[list[Visit]]):
                 "The checkpoint is damaged, or another version of the program made it."
             )
         self._start = epoch * len(self) + step
-        self._running = self._left = None
+        self._running = self._left = False
 
     @cached_property
     def _keys(self) -> NDArray[np.uint8]:
