@@ -494,7 +494,6 @@ def train(
         SIGTERM or SIGINT, after a checkpoint: go on with `resume="auto"`.
     """
     _require_torch()
-    from shapestore.errors import UsageError
     from shapestore.evaluate.queries import SCORES, query_scores
     from shapestore.train.data.loader import loader
     from shapestore.train.data.sampler import ShapeSampler
@@ -506,8 +505,8 @@ def train(
 
     opened = open(store)
     config = load_config(recipe, settings, opened)
-    if config.train.best is not None and config.train.best.metric not in SCORES:
-        raise UsageError(f"train.best is {config.train.best.metric!r}, and the validation gives {', '.join(SCORES)}.")
+    if config.train.best is not None:
+        config.train.best.require_among(SCORES)  # now, and not at the first validation
     data = Samples(opened, config.data)
     validation = None
     if config.data.validation is not None:

@@ -54,7 +54,7 @@ def settings_of(recipe: Recipe) -> dict[str, Settings]:
         try:
             settings[name] = check.settings.model_validate(recipe.checks.get(name, {}))
         except ValidationError as error:
-            problems += problems_of(check.settings, error, f"checks.{name}")
+            problems += problems_of(check.settings, error, "checks", name)
     if problems:
         raise RecipeInvalid(f"recipe {recipe.name}", problems)
     return settings

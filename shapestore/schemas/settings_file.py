@@ -74,9 +74,9 @@ def in_words(model: type[BaseModel], what: str) -> Iterator[None]:
         raise RecipeInvalid(what, problems_of(model, error)) from None
 
 
-def problems_of(model: type[BaseModel], error: ValidationError, above: str = "") -> list[Problem]:
-    """Pydantic's errors about settings of a model in words; `above` is the place of these settings in the recipe."""
-    return [_problem(model, detail, [above] if above else []) for detail in error.errors()]
+def problems_of(model: type[BaseModel], error: ValidationError, *above: str) -> list[Problem]:
+    """Pydantic's errors about settings of a model in words; `above` are the sections that these settings lie in."""
+    return [_problem(model, detail, above) for detail in error.errors()]
 
 
 class _PlainLoader(yaml.SafeLoader):

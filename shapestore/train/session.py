@@ -205,8 +205,7 @@ class Session:
         wanted, best = self._config.train.best, self.state.best
         if wanted is None:
             return None
-        if wanted.metric not in metrics:
-            raise UsageError(f"train.best is {wanted.metric!r}, and the validation gives {', '.join(metrics)}.")
+        wanted.require_among(metrics)
         value = metrics[wanted.metric]
         if value is None:
             return best

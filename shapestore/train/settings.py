@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
+from shapestore.errors import UsageError
 from shapestore.schemas.base import Strict
 from shapestore.schemas.recipe import Seed
 
@@ -20,6 +22,12 @@ class Best(Strict):
     """Name of a metric of the validation."""
     order: Literal["highest", "lowest"] = "highest"
     """Which of its values is the best."""
+
+    def require_among(self, metrics: Iterable[str]) -> None:
+        """Raise `UsageError` where the validation gives no such metric."""
+        known = tuple(metrics)
+        if self.metric not in known:
+            raise UsageError(f"train.best is {self.metric!r}, and the validation gives {', '.join(known)}.")
 
 
 class TrainSettings(Strict):

@@ -68,7 +68,7 @@ def nearest_pairs(prediction: ArrayLike, truth: ArrayLike) -> NearestPairs:
 
 def _tree(points: NDArray[np.float64]) -> cKDTree:
     # Far from a surface many of its points are almost equally near, and a query visits all their nodes. Large leaves
-    # and plain splits make that 2 to 7 times as fast (benchmarks/metrics.py), and cost nothing where surfaces are near.
+    # and plain splits make that 5 to 7 times as fast (benchmarks/metrics.py), and cost nothing where surfaces are near.
     return cKDTree(points, leafsize=64, compact_nodes=False, balanced_tree=False)
 
 
