@@ -152,6 +152,7 @@ def test_a_minimum_that_the_points_do_not_suffice_for_shrinks_to_the_even_share(
     arrays = from_label_map(two_balls(), recipe(**greedy), 3).arrays
     assert np.bincount(arrays["surface_labels"]).tolist() == [0, 150, 150]
     assert np.bincount(arrays["vol_labels"]).tolist() == [181, 60, 60]
+    assert np.bincount(arrays["near_labels"])[1:].min() >= 70  # by areas alone, the small ball would have 50 of 149
 
 
 def test_a_thin_class_is_not_smoothed_and_named() -> None:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from judges.furniture import assembly, chair, panel, table
-from judges.solids import box
+from judges.solids import box, inverted, sphere
 from shapestore.preprocess.geometry.mesh import Mesh
 from shapestore.preprocess.raw import RawLabelMap
 from shapestore.quality.check import Batch, Table
@@ -68,6 +68,14 @@ def test_the_thickness_is_the_deviation_along_the_shortest_axis() -> None:
     turn = np.linalg.qr(np.random.default_rng(0).normal(size=(3, 3)))[0].astype(np.float32)
     turned = measures(CHECK, spoilt(thin, pc_xyz=lambda points: points @ turn))[THICKNESS].values[0]
     assert turned == pytest.approx(value, rel=1e-4)
+
+
+def test_the_radius_is_that_of_the_ball_of_the_mesh_s_volume() -> None:
+    """Whichever way the faces look."""
+    ball = sphere(3.0, rings=64).mesh
+    both = batch_with([ball, inverted(ball)])
+    [radius] = [measure for name, measure in measures(CHECK, both).items() if name.startswith("radius of a ball")]
+    np.testing.assert_allclose(radius.values, 3.0 * both.index["scale"], rtol=2e-3)
 
 
 def test_a_sheet_is_a_warning() -> None:
