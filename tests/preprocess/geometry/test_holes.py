@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+from collections import Counter
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -14,7 +17,7 @@ from shapestore.preprocess.geometry.hole_rims import rims
 from shapestore.preprocess.geometry.holes import Filled, fill_holes
 from shapestore.preprocess.geometry.mesh import Mesh
 from shapestore.preprocess.geometry.orientation import orient, signed_volumes
-from shapestore.preprocess.geometry.patches import areas, patches
+from shapestore.preprocess.geometry.patches import Patches, areas, patches
 
 PLATE = box((1.2, 0.8, 0.06))
 COUNTER = box((2, 2, 2), (0, 0, 2.5))
@@ -131,3 +134,23 @@ def test_two_boxes_that_lost_a_face_each_where_they_touch_are_two_bodies_though_
             surface = orient(Mesh(mesh.vertices / 3, mesh.faces), np.random.default_rng(0))
             a, b, c = np.moveaxis(surface.mesh.vertices[surface.mesh.faces], 1, 0)
             np.testing.assert_allclose((a * np.cross(b, c)).sum() / 6, 2 / 27, rtol=1e-6)
+
+
+@given(st.lists(st.tuples(st.permutations(range(5)), st.integers(0, 1)), min_size=1, max_size=24))
+def test_the_rims_of_any_faces_are_closed_walks_along_what_no_face_of_the_patch_meets(
+    drawn: list[tuple[list[int], int]],
+) -> None:
+    """Also where many faces of one patch share an edge."""
+    mesh = Mesh(np.random.default_rng(0).normal(size=(5, 3)), np.array([corners[:3] for corners, _ in drawn]))
+    patch = np.array([number for _, number in drawn])
+    left = Counter[tuple[int, int, int]]()
+    for (a, b, c), owner in zip(mesh.faces.tolist(), patch.tolist(), strict=True):
+        left.update((start, end, owner) for start, end in ((a, b), (b, c), (c, a)))
+    left = Counter({(s, e, o): n - left[e, s, o] for (s, e, o), n in left.items() if n > left[e, s, o]})
+    found = rims(Patches(mesh, patch, np.ones(len(patch), np.int8), 2, np.ones(2, np.bool_)))
+    if found is None:
+        assert not left
+        return
+    assert Counter(zip(found.start.tolist(), found.end.tolist(), patch[found.face].tolist(), strict=True)) == left
+    for first, last in pairwise(found.first):
+        assert found.end[first:last].tolist() == np.roll(found.start[first:last], -1).tolist()

@@ -3,6 +3,7 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
+import nibabel
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -11,7 +12,7 @@ from scipy.spatial.transform import Rotation
 
 from demo.raw import write_hearts
 from shapestore.quality.check import Batch
-from shapestore.quality.checks.anatomy import CHECK
+from shapestore.quality.checks.anatomy import CHAMBERS, CHECK
 from shapestore.schemas.recipe import HEART_10, CachePart, LabelsPart, Recipe, VolumePart
 from shapestore.schemas.recipe_schema import schema_of
 from tests.quality.helpers import broken, measures, spoilt
@@ -121,6 +122,20 @@ def test_it_applies_to_label_maps_with_the_four_chambers_only() -> None:
     shapes = {"vol_points": (8, 3), "vol_sdf": (8,), "vol_labels": (8,)}
     cache = Recipe(input=("cache",), cache=CachePart(layout="vecsetx", shapes=shapes))
     assert "patient" in (CHECK.applies(schema_of(cache), cache) or "")
+
+
+def test_of_the_four_chambers_alone_only_the_ways_are_measured(tmp_path: Path) -> None:
+    root = write_hearts(tmp_path, cases=1, size=40)
+    [path] = root.rglob("*.nii.gz")
+    image = nibabel.load(path)
+    codes = np.asarray(image.dataobj)
+    chambers = {name: HEART_10[name] for name in CHAMBERS}
+    kept = np.where(np.isin(codes, list(chambers.values())), codes, 0).astype(codes.dtype)
+    nibabel.save(nibabel.Nifti1Image(kept, image.affine, image.header), path)
+    alone = rows_of("cardiac", root, heart_recipe(scheme="mapping", classes=chambers))
+    assert numbers(alone).keys() == {VENTRICLES, ATRIA}
+    assert broken(CHECK, alone) == {}
+    assert broken(CHECK, turned(alone, np.diag([-1, 1, 1]))).keys() == {VENTRICLES, ATRIA}
 
 
 def test_settings_reach_the_bounds(hearts: Batch) -> None:
