@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
 
+from shapestore.errors import UsageError
 from shapestore.train.data.batched import Batch
 
 
@@ -54,6 +55,10 @@ def _endless(loader: Iterable[Batch], stopped: Callable[[], bool]) -> Generator[
     while True:
         epoch = iter(loader)
         with _deaths_told_to_who_waits(stopped):
+            first = next(epoch, None)
+            if first is None:
+                raise UsageError("the loader gave no batch. Each iteration is an epoch; a generator has only one.")
+            yield first
             yield from epoch
 
 

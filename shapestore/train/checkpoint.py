@@ -55,7 +55,8 @@ def checkpoint_path(checkpoints: Path, step: int) -> Path:
 
 def checkpoint_steps(checkpoints: Path) -> list[int]:
     """Steps of all checkpoints, ascending."""
-    return sorted(int(folder.name.removeprefix("step-")) for folder in checkpoints.glob("step-*"))
+    names = (folder.name.removeprefix("step-") for folder in checkpoints.glob("step-*"))
+    return sorted(int(name) for name in names if name.isdecimal())
 
 
 def save_checkpoint(checkpoints: Path, state: State, tensors: Mapping[str, Any]) -> None:

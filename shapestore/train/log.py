@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from torch.utils.tensorboard import SummaryWriter
@@ -21,7 +21,7 @@ class Log:
 
     def __init__(self, run: Path, step: int) -> None:
         path = run / "log.jsonl"
-        kept = [line for line in _whole_lines(path) if json.loads(line)["step"] <= step] if step else []
+        kept = [line for line, at in _whole_lines(path) if at <= step] if step else []
         building = run / ".log.jsonl"
         write_synced(building, b"".join(kept))
         move(building, path, run)
@@ -43,7 +43,15 @@ class Log:
         self._board.close()
 
 
-def _whole_lines(path: Path) -> list[bytes]:
-    """Lines of a file that were written to their end; none where there is no file."""
-    lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
-    return [line for line in lines if line.endswith(b"\n")]
+def _whole_lines(path: Path) -> Iterator[tuple[bytes, int]]:
+    """Lines of a file that were written whole, and their steps; none where there is no file.
+
+    The log is not synced, so that a machine that stops may leave anything at its end.
+    """
+    for line in path.read_bytes().splitlines(keepends=True) if path.exists() else []:
+        try:
+            values = json.loads(line)
+        except ValueError:
+            continue
+        if line.endswith(b"\n") and isinstance(values, dict) and isinstance(values.get("step"), int):
+            yield line, values["step"]

@@ -10,7 +10,7 @@ from typing import Literal, cast
 import torch
 from torch import nn
 
-from shapestore.errors import StoppedEarly
+from shapestore.errors import StoppedEarly, UsageError
 from shapestore.preprocess.interrupts import interrupts
 from shapestore.train.batches import Batches
 from shapestore.train.checkpoint import State
@@ -81,7 +81,7 @@ def train(
     WorkMismatch
         A setting did not arrive where it has its effect, or the run was begun with other settings or other content.
     UsageError
-        The folder is there already, or parts do not fit each other.
+        The folder is there already, parts do not fit each other, or the loader gives no batches.
     StoreLocked
         Another process trains in this folder.
     StoreDamaged
@@ -90,6 +90,9 @@ def train(
         The loss is no number any more.
     """
     settings = config.train
+    _require_order_of(sampler, loader)
+    if not any(len(rows) for _, rows in trained_on):
+        raise UsageError("trained_on names no shapes: the run could not tell later which it has not seen.")
     steps = settings.total_steps(len(sampler))
     trainer = Trainer(model, objective, settings, Schedule.of(settings, steps), ranks)
     parts = {"model": cast("Part", model), "objective": objective, **(built or {})}
@@ -121,6 +124,13 @@ def train(
             if validating or _due(done, settings.checkpoint_every, steps):
                 session.save(done)
     return session.state
+
+
+def _require_order_of(sampler: Sampler, loader: Iterable[Batch]) -> None:
+    """Where a loader tells what it takes its order from, that is what the run certifies."""
+    orders = [each for name in ("batch_sampler", "sampler") if (each := getattr(loader, name, None)) is not None]
+    if orders and sampler not in orders:
+        raise UsageError("the loader takes its order from another sampler: the run would certify what it did not read.")
 
 
 def _due(done: int, every: int, steps: int) -> bool:

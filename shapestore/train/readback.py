@@ -7,6 +7,7 @@ from typing import Any
 
 from shapestore.errors import Problem, UsageError, WorkMismatch
 from shapestore.train.parts import Part, Sampler
+from shapestore.train.schedule import Schedule
 from shapestore.train.settings import RunConfig
 from shapestore.train.trainer import Trainer
 
@@ -39,15 +40,16 @@ def settings_in_effect(trainer: Trainer, sampler: Sampler, parts: Mapping[str, P
     return found
 
 
-def settings_asked(config: RunConfig, trainer: Trainer, steps_done: int) -> dict[str, Any]:
+def settings_asked(config: RunConfig, trainer: Trainer, sampler: Sampler, steps_done: int) -> dict[str, Any]:
     """What `settings_in_effect` must be after so many steps; `train.lr` is the rate of the last step done."""
     settings = config.train
+    schedule = Schedule.of(settings, settings.total_steps(len(sampler)))
     return {
         "train.batch": settings.batch,
         "train.ema": settings.ema,
         "train.precision": settings.precision,
         "weights that are trained": [name for name, w in trainer.model.named_parameters() if w.requires_grad],
-        "train.lr": trainer.schedule(max(steps_done - 1, 0)),
+        "train.lr": schedule(max(steps_done - 1, 0)),
         "train.betas": list(settings.betas),
         "train.weight_decay": settings.weight_decay,
         **flat(config.model_dump(mode="json", exclude={TRAIN})),

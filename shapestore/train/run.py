@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from collections import Counter
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -58,13 +59,23 @@ class StoreIdentity(Strict):
         )
 
 
+class TrainedShape(Strict):
+    """A shape that is trained on, by what other stores know it by."""
+
+    shape_id: str
+    source_sha256: str
+    """Hash of its raw input."""
+    alone: bool
+    """Whether no other shape of its store comes from that input, so that the hash alone tells."""
+
+
 class RunRecord(Strict):
     """What a run began with, beside its settings."""
 
     stores: tuple[StoreIdentity, ...]
     """Stores that it is trained on."""
-    shapes: dict[str, str]
-    """Sha256 of the raw input of each shape that it is trained on, by id, whatever splits of its store say later."""
+    shapes: tuple[TrainedShape, ...]
+    """All shapes that it is trained on, whatever splits of their stores say later."""
     versions: dict[str, str]
     """Versions of this program and of what it computes with."""
 
@@ -90,7 +101,7 @@ class Run:
         settings = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
         record = RunRecord(
             stores=tuple(StoreIdentity.of(store) for store, _ in trained_on),
-            shapes=dict(shape for store, rows in trained_on for shape in _with_sources(store, rows)),
+            shapes=tuple(shape for store, rows in trained_on for shape in _shapes(store, rows)),
             versions=versions(),
         )
         with new_folder(path) as building:
@@ -166,11 +177,16 @@ class Run:
     def seen(self, store: Store, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Which rows are of objects that the run was trained on, however the store is divided now; (n,).
 
-        An object is known by the ids of its shapes and their raw inputs: many datasets number their files, and some
-        keep many shapes in one.
+        A shape is known by its raw input, whatever it is called now; by its id as well where the input holds others.
         """
-        known, everything, groups = self.record().shapes.items(), store.rows(), store.index("group")
-        was = [shape in known for shape in _with_sources(store, everything)]
+        shapes = self.record().shapes
+        known = {(shape.shape_id, shape.source_sha256) for shape in shapes}
+        inputs = {shape.source_sha256 for shape in shapes if shape.alone}
+        everything, groups = store.rows(), store.index("group")
+        was = [
+            (shape.shape_id, shape.source_sha256) in known or (shape.alone and shape.source_sha256 in inputs)
+            for shape in _shapes(store, everything)
+        ]
         return np.isin(groups[rows], groups[everything[was]])
 
     def require_seen(self, store: Store, rows: NDArray[np.int64], seen: bool) -> None:
@@ -190,10 +206,14 @@ class Run:
             raise UsageError(f"{self.path} is no folder of a run: it has no {name}.") from None
 
 
-def _with_sources(store: Store, rows: NDArray[np.int64]) -> list[tuple[str, str]]:
-    """Id of each shape, and the sha256 of its raw input."""
-    ids, sources = (store.index(name)[rows].tolist() for name in ("shape_id", "source_sha256"))
-    return list(zip(ids, sources, strict=True))
+def _shapes(store: Store, rows: NDArray[np.int64]) -> list[TrainedShape]:
+    sources = store.index("source")
+    of_source = Counter(sources[store.rows()].tolist())
+    columns = (store.index(name)[rows].tolist() for name in ("shape_id", "source_sha256", "source"))
+    return [
+        TrainedShape(shape_id=shape_id, source_sha256=sha256, alone=of_source[source] == 1)
+        for shape_id, sha256, source in zip(*columns, strict=True)
+    ]
 
 
 def versions() -> dict[str, str]:

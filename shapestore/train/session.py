@@ -32,7 +32,7 @@ from shapestore.train.settings import RunConfig
 from shapestore.train.trainer import Trainer
 
 NOT_ARRIVED = "Settings did not arrive where they have their effect:"
-REPORT = "What built the parts did not use them. Mend it: no result of this run could be trusted."
+MEND_THE_PARTS = "What built the parts did not use them. Mend it: no result of this run could be trusted."
 
 
 class Session:
@@ -59,7 +59,7 @@ class Session:
         self._validate = validate
         self._ranks = ranks
         self._stack = ExitStack()
-        self._since = time.perf_counter()
+        self._since = 0.0
         self._found = False
         self.state = State(step=0)
         """What is to be known of the newest checkpoint, and of a validation since."""
@@ -75,6 +75,7 @@ class Session:
         if self._ranks.first:
             self._open_reports()
         self._trainer.model.train()
+        self._since = time.perf_counter()
         return self.state.step
 
     def _enter(self, trained_on: Sequence[TrainedOn], resume: Literal["auto", "never"]) -> ShapestoreError | None:
@@ -97,7 +98,7 @@ class Session:
         Parameters
         ----------
         steps
-            Steps since the last call.
+            Steps since the last call; what validations and checkpoints between them took is not counted.
         waited
             Seconds of them in which the loader kept the loop waiting.
 
@@ -122,7 +123,15 @@ class Session:
             self._reporter.say(f"epoch {epoch} done, order {self._sampler.certificate(epoch, 0)}")
 
     def validate(self, done: int) -> None:
-        """Measure the model; the averaged one, where there is one."""
+        """Measure the model; the averaged one, where there is one.
+
+        Raises
+        ------
+        ShapestoreError
+            A weight is not finite.
+        """
+        began = time.perf_counter()
+        self._require_finite_weights(done)
         if self._validate is not None and self._ranks.first:
             metrics = dict(self._validate(self._trainer.judged.eval(), done))
             self._trainer.model.train()
@@ -132,7 +141,7 @@ class Session:
             best = self._best(done, finite)
             self.state = self.state.model_copy(update={"metrics": finite, "validated": done, "best": best})
         self._ranks.wait()
-        self._since = time.perf_counter()
+        self._since += time.perf_counter() - began
 
     def save(self, done: int) -> None:
         """Write a checkpoint if there is none of this step, and delete those that are neither new nor the best.
@@ -144,8 +153,8 @@ class Session:
         """
         if done == self.state.step:
             return
-        weights = self._trainer.model.parameters()
-        self._require_finite(done, bool(torch.stack([weight.isfinite().all() for weight in weights]).all()))
+        began = time.perf_counter()
+        self._require_finite_weights(done)
         new = {
             "step": done,
             "sampler": self._sampler.state_dict(done),
@@ -159,11 +168,15 @@ class Session:
             best = {self.state.best.step} if self.state.best is not None else set()
             keep_checkpoints(folder, best.union(checkpoint_steps(folder)[-self._config.train.keep_last :]))
         self._ranks.wait()
-        self._since = time.perf_counter()
+        self._since += time.perf_counter() - began
 
     def close(self) -> None:
         """Close the log and the progress bar."""
         self._stack.close()
+
+    def _require_finite_weights(self, done: int) -> None:
+        weights = self._trainer.model.parameters()
+        self._require_finite(done, bool(torch.stack([weight.isfinite().all() for weight in weights]).all()))
 
     def _require_finite(self, done: int, finite: bool) -> None:
         if not finite:
@@ -175,7 +188,7 @@ class Session:
     def _load(self) -> None:
         checkpoint = self._run.checkpoint("last")
         self.state = read_state(checkpoint)
-        asked = settings_asked(self._config, self._trainer, self.state.step)
+        asked = settings_asked(self._config, self._trainer, self._sampler, self.state.step)
         remedy = "Go on with the settings that the run was begun with, or begin another run."
         require_equal(self.state.settings, asked, f"{checkpoint} was trained with other settings:", remedy)
         self._trainer.load_state(read_tensors(checkpoint, self.state))
@@ -197,7 +210,8 @@ class Session:
     def _settings_that_arrived(self, done: int) -> dict[str, object]:
         """Every setting as it is in effect, which must be as asked."""
         found = settings_in_effect(self._trainer, self._sampler, self._parts)
-        require_equal(settings_asked(self._config, self._trainer, done), found, NOT_ARRIVED, REPORT)
+        asked = settings_asked(self._config, self._trainer, self._sampler, done)
+        require_equal(asked, found, NOT_ARRIVED, MEND_THE_PARTS)
         return found
 
     def _best(self, done: int, metrics: Mapping[str, float | None]) -> BestSoFar | None:

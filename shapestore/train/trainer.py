@@ -28,7 +28,7 @@ class Trainer:
     Raises
     ------
     UsageError
-        The batch does not fall into equal parts for the ranks and the accumulation.
+        The batch does not fall into equal parts for the ranks and the accumulation, or the objective has weights.
     """
 
     def __init__(
@@ -42,6 +42,10 @@ class Trainer:
             )
         self.model = model.to(ranks.device)
         self.loss = _Loss(self.model, objective, settings.precision)
+        if len(list(self.loss.parameters())) > len(list(self.model.parameters())):
+            raise UsageError(
+                "the objective has weights of its own, which would not be trained. Put them into the model."
+            )
         self.schedule = schedule
         self.optimiser = AdamW(
             (weight for weight in model.parameters() if weight.requires_grad),

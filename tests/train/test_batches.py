@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 
+from shapestore.errors import UsageError
 from shapestore.train.batches import Batches
 from shapestore.train.data.batched import Batch
 
@@ -33,13 +34,20 @@ class Epochs:
 
 
 def test_one_epoch_follows_the_other() -> None:
-    batches = Batches(Epochs([0, 1], [2], [], [3]), lambda: False)
+    batches = Batches(Epochs([0, 1], [2], [3]), lambda: False)
     taken = take_all(batches)
     assert [next(taken) for _ in range(4)] == [0, 1, 2, 3]
     count, waited = batches.pace()
     assert count == 4
     assert waited > 0
     assert batches.pace() == (0, 0.0)
+
+
+def test_a_loader_that_runs_dry_is_an_error() -> None:
+    taken = take_all(Batches(map(batch, [0, 1]), lambda: False))
+    assert [next(taken), next(taken)] == [0, 1]
+    with pytest.raises(UsageError, match="a generator has only one"):
+        next(taken)
 
 
 def test_nothing_comes_after_a_signal() -> None:

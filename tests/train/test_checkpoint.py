@@ -181,6 +181,8 @@ def test_only_what_is_to_be_kept_is_kept(tmp_path: Path) -> None:
     for step in (1, 20, 300):
         saved(tmp_path, State(step=step))
     (tmp_path / ".step-00000400").mkdir()
+    (tmp_path / "step-00000020.bak").mkdir()  # of the user's
     keep_checkpoints(tmp_path, {20, 300, 5})
     assert checkpoint_steps(tmp_path) == [20, 300]
     assert not (tmp_path / ".step-00000400").exists()
+    assert (tmp_path / "step-00000020.bak").exists()

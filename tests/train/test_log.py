@@ -35,7 +35,9 @@ def test_both_tell_the_same(tmp_path: Path) -> None:
     assert board(tmp_path, "train/loss") == [(1, 1.25), (2, 2.25), (3, 3.25)]
 
 
-@pytest.mark.parametrize("torn", [b"", b'{"step": 5, "train/l', b'{"step": 2'])
+@pytest.mark.parametrize(
+    "torn", [b"", b'{"step": 5, "train/l', b'{"step": 2', b"\0" * 40 + b"\n", b"7\n{}\n", b"\xff\n"]
+)
 def test_steps_that_are_done_again_are_told_once(tmp_path: Path, torn: bytes) -> None:
     write(tmp_path, 0, range(1, 5), 0.25)
     with (tmp_path / "log.jsonl").open("ab") as file:

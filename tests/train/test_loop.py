@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,8 +14,14 @@ import torch
 from torch import nn
 
 from shapestore.errors import ShapestoreError, StoreLocked, UsageError
+from shapestore.train import session
 from shapestore.train.checkpoint import checkpoint_steps, read_state
+from shapestore.train.data.dataset import ShapeDataset
+from shapestore.train.data.draw import RandomDraw
+from shapestore.train.data.loader import loader
+from shapestore.train.data.sampler import ShapeSampler
 from shapestore.train.run import Run
+from shapestore.train.trainer import Trainer
 from tests.train import toy
 from tests.train.toy import Toy, ToyConfig, losses, run_toy, settings
 
@@ -77,6 +85,17 @@ def test_an_error_of_the_validation_is_not_swallowed(toy_store: Path, tmp_path: 
         run_toy(toy_store, tmp_path / "run", config(), validate=follow({}))
 
 
+def test_what_would_be_certified_and_is_not_read_is_refused(toy_store: Path, tmp_path: Path) -> None:
+    dataset = ShapeDataset(toy_store, draws=[RandomDraw(arrays=("pc_xyz",), count=toy.DRAWN)])
+    for workers in (0, 2):
+        other = loader(dataset, ShapeSampler(dataset, 8, seed=1), workers=workers)
+        with pytest.raises(UsageError, match="takes its order from another sampler"):
+            run_toy(toy_store, tmp_path / "run", config(), loader=other)
+    with pytest.raises(UsageError, match="could not tell later which it has not seen"):
+        run_toy(toy_store, tmp_path / "run", config(), trained_on=[])
+    assert not (tmp_path / "run").exists()
+
+
 def test_two_runs_do_not_write_to_one_folder(toy_store: Path, tmp_path: Path) -> None:
     def second(model: nn.Module, step: int) -> dict[str, float]:
         with pytest.raises(StoreLocked, match=r"run is being written to by process \d+"):
@@ -87,12 +106,17 @@ def test_two_runs_do_not_write_to_one_folder(toy_store: Path, tmp_path: Path) ->
     assert sorted(path.name for path in tmp_path.iterdir()) == ["run"]
 
 
-@pytest.mark.parametrize("changes", [{}, {"log_every": 12}, {"log_every": 12, "checkpoint_every": 6}])
+@pytest.mark.parametrize(
+    "changes", [{}, {"log_every": 12}, {"log_every": 12, "checkpoint_every": 6}, {"log_every": 12, "validate_every": 6}]
+)
 def test_a_run_that_diverges_stops_and_keeps_nothing_of_it(
     toy_store: Path, tmp_path: Path, changes: dict[str, int]
 ) -> None:
+    def judged(model: nn.Module, step: int) -> dict[str, float]:
+        raise AssertionError("a model that diverged is judged")
+
     with pytest.raises(ShapestoreError, match=r"the run diverged"):
-        run_toy(toy_store, tmp_path / "run", config(lr=1e30, warmup_steps=0, **changes))
+        run_toy(toy_store, tmp_path / "run", config(lr=1e30, warmup_steps=0, **changes), validate=judged)
     assert checkpoint_steps(tmp_path / "run" / "checkpoints") == []
 
 
@@ -145,6 +169,31 @@ def test_no_step_waits_longer_for_its_data_than_it_takes(toy_store: Path, tmp_pa
     paced = [line for line in lines if "pace/seconds" in line]
     assert [line["step"] for line in paced] == [5, 10, 15, 20]
     assert all(0 < line["pace/data_seconds"] <= line["pace/seconds"] for line in paced)
+
+
+def test_the_pace_is_that_of_the_steps_alone(toy_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second of each step, ten of each validation, a hundred of each checkpoint, by a clock that only these move."""
+    now = 0.0
+
+    def taking(seconds: float, real: Callable[..., Any]) -> Callable[..., Any]:
+        def slow(*given: Any) -> Any:
+            nonlocal now
+            now += seconds
+            return real(*given)
+
+        return slow
+
+    monkeypatch.setattr(session, "time", SimpleNamespace(perf_counter=lambda: now))
+    monkeypatch.setattr(session, "save_checkpoint", taking(100, session.save_checkpoint))
+    monkeypatch.setattr(session, "read_tensors", taking(1000, session.read_tensors))
+    monkeypatch.setattr(Trainer, "step", taking(1, Trainer.step))
+    asked = config(steps=20, log_every=4, validate_every=3, checkpoint_every=5)
+    stopping = follow({3: 0.0})
+    with pytest.raises(KeyError):
+        run_toy(toy_store, tmp_path / "run", asked, validate=taking(10, stopping))
+    run_toy(toy_store, tmp_path / "run", asked, validate=taking(10, toy.distance_error), resume="auto")
+    lines = map(json.loads, (tmp_path / "run" / "log.jsonl").read_text().splitlines())
+    assert {line["pace/seconds"] for line in lines if "pace/seconds" in line} == {1.0}
 
 
 def test_the_order_is_certified_at_the_end_of_epochs(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +90,11 @@ def _more(trainer: Trainer) -> None:
     trainer.optimiser.add_param_group({"params": [nn.Parameter(trainer.model.first.bias.detach())], "lr": 1.0})  # type: ignore[union-attr, operator]
 
 
+def _schedule(trainer: Trainer) -> None:
+    trainer.schedule = replace(trainer.schedule, peak=99.0)
+    trainer.optimiser.param_groups[0]["lr"] = trainer.schedule(0)
+
+
 def _decay(trainer: Trainer) -> None:
     assert trainer.ema is not None
     trainer.ema.decay = 0.5
@@ -110,6 +116,7 @@ def _precision(trainer: Trainer) -> None:
         ("train.weight_decay", _group("weight_decay", 0.0)),
         ("weights that are trained", _fewer),
         ("train.lr", _more),
+        ("train.lr", _schedule),
         ("train.ema", _decay),
         ("train.precision", _precision),
         ("model.dropout", _dropout),

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+import trimesh
 from hypothesis import given
 from hypothesis import strategies as st
 
 import shapestore
+from shapestore.api import ingest
 from shapestore.errors import StoreDamaged, UsageError, WorkMismatch
 from shapestore.train.run import Run, TrainedOn
 from tests.train.toy import ToyConfig, ToySettings, make_store, settings
@@ -116,3 +119,42 @@ def test_what_was_trained_on_is_known_whatever_a_store_is_divided_into_later(tmp
         run.require_seen(store, rows[:8], True)
     with pytest.raises(UsageError, match=r"were trained on, and should not have been(.|\n)*divided otherwise"):
         run.require_seen(store, rows[:8], False)
+
+
+def boxes(folder: Path, sizes: dict[str, float]) -> TrainedOn:
+    """The store of boxes of given lengths, by the names of their files."""
+    folder.mkdir()
+    for name, size in sizes.items():
+        trimesh.creation.box((size, 1, 1)).export(folder / f"{name}.off")
+    path = folder.with_suffix(".zarr")
+    ingest("meshes", folder, path, settings=["points.count=64", "points.fps_order=0"], workers=0)
+    return whole(path)
+
+
+def test_a_shape_is_known_by_its_raw_input_in_any_store_under_any_name(tmp_path: Path) -> None:
+    """Many datasets number their files."""
+    one, two = boxes(tmp_path / "one", {"1": 2, "2": 3}), boxes(tmp_path / "two", {"1": 4, "2": 5})
+    run = Run.create(tmp_path / "run", CONFIG, [one, two])
+    assert run.seen(*one).all()
+    assert run.seen(*two).all()
+    store, rows = boxes(tmp_path / "more", {"1": 6, "a": 4, "b": 2, "c": 7})
+    ids = store.index("shape_id")[rows][run.seen(store, rows)]
+    assert sorted(ids.tolist()) == ["a.off", "b.off"]
+
+
+def test_of_a_file_of_many_shapes_each_is_known_by_its_id(
+    tmp_path: Path, toy_store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = shapestore.open(toy_store)
+    rows, real = store.rows(), store.index
+    one_file = {"source": "scans.h5", "source_sha256": "0" * 64}
+
+    def index(name: str) -> np.ndarray:
+        return np.full(len(real(name)), one_file[name], object) if name in one_file else real(name)
+
+    monkeypatch.setattr(store, "index", index)
+    monkeypatch.setattr(store, "rows", lambda: rows)
+    run = Run.create(tmp_path / "run", CONFIG, [TrainedOn(store, rows[:3])])
+    groups = real("group")
+    assert run.seen(store, rows).tolist() == [groups[row] in set(groups[rows[:3]]) for row in rows]
+    assert not run.seen(store, rows).all()

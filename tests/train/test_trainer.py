@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from shapestore.errors import UsageError
 from shapestore.train.ranks import Ranks
@@ -116,6 +116,17 @@ def test_a_batch_that_is_not_shared_equally_is_refused(size: int, ranks: int, pa
 def test_a_loader_of_other_batches_is_refused() -> None:
     with pytest.raises(UsageError, match="pc_xyz of a batch holds 6 samples"):
         trainer().step(0, batch(6))
+
+
+def test_an_objective_with_weights_is_refused() -> None:
+    class Learned(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.factor = nn.Parameter(torch.ones(()))
+
+    asked = settings()
+    with pytest.raises(UsageError, match="Put them into the model"):
+        Trainer(Toy(ToySettings()), Learned(), asked, Schedule.of(asked, 12), Ranks())  # type: ignore[arg-type]
 
 
 def test_frozen_weights_stay() -> None:

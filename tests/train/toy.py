@@ -117,14 +117,17 @@ def run_toy(
         draw = RandomDraw(arrays=("pc_xyz",), count=DRAWN)
         dataset = ShapeDataset(opened, draws=[draw], seed=seed)
         sampler = ShapeSampler(dataset, config.train.batch, seed=seed, rank=ranks.rank, ranks=ranks.count)
+        options = {
+            "loader": loader(dataset, sampler, workers=workers, context=context),
+            "trained_on": [TrainedOn(opened, dataset.rows)],
+            **options,
+        }
         return train(
             config,
             folder,
             model=Toy(config.model),
             objective=ToyObjective(config.objective, seconds),
-            loader=loader(dataset, sampler, workers=workers, context=context),
             sampler=sampler,
-            trained_on=[TrainedOn(opened, dataset.rows)],
             ranks=ranks,
             **options,
         )
