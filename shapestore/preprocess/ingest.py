@@ -29,7 +29,7 @@ from shapestore.preprocess.plan import Plan, PlannedItem, rows_from, sorted_item
 from shapestore.preprocess.source import Discovery, Source, SourceItem, load_source, raw_path
 from shapestore.preprocess.workers import Workers
 from shapestore.schemas.recipe import Recipe
-from shapestore.schemas.recipe_file import load_recipe, recipe_difference
+from shapestore.schemas.recipe_file import BUILT_IN, load_recipe, recipe_difference
 from shapestore.schemas.recipe_schema import schema_of
 from shapestore.schemas.store_schema import StoreSchema
 from shapestore.store.layout import work_folder
@@ -254,7 +254,8 @@ def _recipe(request: Request, source: Source, stored: Store | None) -> Recipe:
     if not inputs <= set(recipe.input):
         raise UsageError(
             f"recipe {recipe.name} works on {' or '.join(recipe.input)} inputs, and {request.raw} holds "
-            f"{' and '.join(sorted(inputs))} inputs. Choose another with --recipe."
+            f"{' and '.join(sorted(inputs))} inputs. Choose another with --recipe; made for these are: "
+            f"{', '.join(name for name in BUILT_IN if inputs <= set(load_recipe(name).input))}."
         )
     if stored is None:
         return recipe

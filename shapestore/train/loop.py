@@ -28,7 +28,7 @@ ALONE = Ranks()
 
 def train(
     config: RunConfig,
-    folder: Path,
+    folder: str | Path,
     *,
     model: nn.Module,
     objective: Objective,
@@ -90,13 +90,18 @@ def train(
         The loss is no number any more.
     """
     settings = config.train
+    if resume not in ("auto", "never"):
+        raise UsageError(f"resume is 'auto' or 'never', not {resume!r}.")
     _require_order_of(sampler, loader)
-    if not any(len(rows) for _, rows in trained_on):
-        raise UsageError("trained_on names no shapes: the run could not tell later which it has not seen.")
+    if not all(isinstance(each, TrainedOn) for each in trained_on) or not any(len(rows) for _, rows in trained_on):
+        raise UsageError(
+            "trained_on is a list such as [TrainedOn(store, dataset.rows)], with the shapes of each store: without it "
+            "the run could not tell later which it has not seen."
+        )
     steps = settings.total_steps(len(sampler))
     trainer = Trainer(model, objective, settings, Schedule.of(settings, steps), ranks)
     parts = {"model": cast("Part", model), "objective": objective, **(built or {})}
-    session = Session(config, Run(folder), trainer, sampler, parts, validate, ranks)
+    session = Session(config, Run(Path(folder)), trainer, sampler, parts, validate, ranks)
 
     devices = [ranks.device] if ranks.device.type == "cuda" else []
     with (

@@ -24,19 +24,32 @@ class Part(Protocol):
 
 
 class Objective(Part, Protocol):
-    """What is minimised."""
+    """What is minimised. It has no state: what is trained, or changes from step to step, belongs into the model."""
 
     def __call__(self, model: Any, batch: Batch) -> Mapping[str, Tensor]:
-        """Scalars by name, each a mean over the samples; `loss` is the one that is minimised."""
+        """Scalars by name, each a mean over the samples; `loss` is the one that is minimised.
+
+        `grad_norm` and `lr` are names of the loop's own.
+        """
         ...
 
 
 class Sampler(Protocol):
-    """Which samples each step gets; every iteration of its loader is what is left of an epoch."""
+    """Which samples each step gets; every iteration of its loader is what is left of an epoch, at least one batch."""
 
     @property
     def batch(self) -> int:
         """Samples of one step, over all ranks."""
+        ...
+
+    @property
+    def rank(self) -> int:
+        """Whose share of the samples this is."""
+        ...
+
+    @property
+    def ranks(self) -> int:
+        """Among how many they are shared."""
         ...
 
     def __len__(self) -> int:

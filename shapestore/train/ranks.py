@@ -7,11 +7,13 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
 import torch
 from torch import distributed
 
 from shapestore.errors import UsageError
+from shapestore.schemas.base import digest
 
 LONGEST_WAIT = timedelta(hours=2)
 """How long ranks wait for each other: a validation on the first one may take that long, and a dead one is noticed."""
@@ -45,13 +47,26 @@ class Ranks:
         distributed.all_reduce(flags, op=distributed.ReduceOp.MAX)
         return bool(flags)
 
+    def require_same(self, what: str, value: Any) -> None:
+        """Raise `UsageError` in all ranks where a JSON value, named by `what`, is not the same in each."""
+        if self.count == 1:
+            return
+        mine = torch.tensor(list(bytes.fromhex(digest(value))))
+        both = torch.cat([mine, -mine])
+        distributed.all_reduce(both, op=distributed.ReduceOp.MAX)
+        largest, smallest = both[: len(mine)], -both[len(mine) :]
+        if not torch.equal(largest, smallest):
+            raise UsageError(f"the processes that train together do not have the same {what}. Give each the same.")
+
     def mean(self, values: Mapping[str, torch.Tensor]) -> dict[str, float]:
-        """Each scalar, averaged over the ranks."""
-        stacked = torch.stack([value.float() for value in values.values()]).cpu()
+        """Each scalar, averaged over the ranks; UsageError where they have other names in another rank."""
+        names = sorted(values)
+        self.require_same("scalars of the objective", names)
+        stacked = torch.stack([values[name].float() for name in names]).cpu()
         if self.count > 1:
             distributed.all_reduce(stacked)
             stacked /= self.count
-        return dict(zip(values, stacked.tolist(), strict=True))
+        return dict(zip(names, stacked.tolist(), strict=True))
 
 
 @contextmanager

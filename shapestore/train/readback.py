@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from shapestore.errors import Problem, UsageError, WorkMismatch
+from shapestore.schemas.base import Strict
 from shapestore.train.parts import Part, Sampler
 from shapestore.train.schedule import Schedule
 from shapestore.train.settings import RunConfig
@@ -57,12 +58,18 @@ def settings_asked(config: RunConfig, trainer: Trainer, sampler: Sampler, steps_
 
 
 def require_parts(config: RunConfig, parts: Mapping[str, Part]) -> None:
-    """Raise `UsageError` where a section of the configuration has no part that it is read back from."""
+    """Raise `UsageError` where a section of the configuration cannot be read back from the part that was built."""
     if missing := type(config).model_fields.keys() - {TRAIN} - parts.keys():
         raise UsageError(
             f"the section {min(missing)} of the configuration is read back from no part. Hand over what was built from "
             "it, with its settings."
         )
+    for section, part in parts.items():
+        if not isinstance(getattr(part, "settings", None), Strict):
+            raise UsageError(
+                f"what was built from the section {section} does not tell its settings: give it `settings`, a Strict "
+                "model as in the configuration, of what is really in effect."
+            )
 
 
 def require_equal(asked: Mapping[str, Any], found: Mapping[str, Any], what: str, remedy: str) -> None:

@@ -16,6 +16,7 @@ from pydantic import ValidationError
 
 from shapestore.errors import StoreDamaged, UsageError, WorkMismatch
 from shapestore.schemas.base import Strict, digest
+from shapestore.schemas.settings_file import problems_of
 from shapestore.store.durable import new_folder, write_synced
 from shapestore.store.reader import Store
 from shapestore.train.checkpoint import checkpoint_path, checkpoint_steps, read_state
@@ -118,10 +119,13 @@ class Run:
         UsageError
             The folder holds no run, or one of another kind.
         """
+        what = f"{self.path / SETTINGS} holds no settings of this kind of run:"
         try:
             return kind.model_validate(yaml.safe_load(self._read(SETTINGS)))
-        except (ValidationError, yaml.YAMLError) as error:
-            raise UsageError(f"{self.path / SETTINGS} holds no settings of this kind of run: {error}") from None
+        except yaml.YAMLError as error:
+            raise UsageError(f"{what} {error}") from None
+        except ValidationError as error:
+            raise UsageError("\n".join([what, *(f"  - {each}" for each in problems_of(kind, error))])) from None
 
     def record(self) -> RunRecord:
         """What the run began with."""

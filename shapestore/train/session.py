@@ -67,6 +67,9 @@ class Session:
     def begin(self, trained_on: Sequence[TrainedOn], resume: Literal["auto", "never"]) -> int:
         """Make the run, or go on with it; returns the steps that are done."""
         self._settings_that_arrived(0)
+        # Whoever looked at a batch before has moved the sampler.
+        self._sampler.load_state_dict(self._sampler.state_dict(0))
+        self._require_one_run()
         refused = self._enter(trained_on, resume) if self._ranks.first else None
         if self._ranks.any(refused is not None):
             raise refused or UsageError("the first of the processes that train together cannot begin: it says why.")
@@ -77,6 +80,18 @@ class Session:
         self._trainer.model.train()
         self._since = time.perf_counter()
         return self.state.step
+
+    def _require_one_run(self) -> None:
+        """All ranks train one model, each on its share of one order."""
+        ranks, sampler = self._ranks, self._sampler
+        misplaced = (sampler.rank, sampler.ranks) != (ranks.rank, ranks.count)
+        if ranks.any(misplaced):
+            raise UsageError(
+                f"the sampler gives the share of rank {sampler.rank} of {sampler.ranks}, and the loop is rank "
+                f"{ranks.rank} of {ranks.count}. Hand both the same: `with launched(device) as ranks`."
+            )
+        ranks.require_same("settings", self._config.model_dump(mode="json"))
+        ranks.require_same("order of samples", sampler.state_dict(0))
 
     def _enter(self, trained_on: Sequence[TrainedOn], resume: Literal["auto", "never"]) -> ShapestoreError | None:
         """Take the run's folder, made or found; or say why that cannot be, which all ranks must hear of."""
@@ -129,11 +144,13 @@ class Session:
         ------
         ShapestoreError
             A weight is not finite.
+        UsageError
+            What it gives are no numbers by name.
         """
         began = time.perf_counter()
         self._require_finite_weights(done)
         if self._validate is not None and self._ranks.first:
-            metrics = dict(self._validate(self._trainer.judged.eval(), done))
+            metrics = _numbers(self._validate(self._trainer.judged.eval(), done))
             self._trainer.model.train()
             self._log.write(done, validation=metrics)
             self._reporter.say(f"step {done}: " + ", ".join(f"{name} {value:.4f}" for name, value in metrics.items()))
@@ -227,3 +244,11 @@ class Session:
         if best is not None and sign * value <= sign * best.value:
             return best
         return BestSoFar(step=done, metric=wanted.metric, value=value)
+
+
+def _numbers(metrics: Mapping[str, float]) -> dict[str, float]:
+    """What a validation found, as numbers of Python; arrays and tensors of one value are numbers, too."""
+    try:
+        return {name: float(value) for name, value in metrics.items()}
+    except (AttributeError, TypeError, ValueError) as error:
+        raise UsageError(f"a validation gives numbers by name, not {metrics!r}: {error}") from None

@@ -20,7 +20,7 @@ class Best(Strict):
 
     metric: str
     """Name of a metric of the validation."""
-    order: Literal["highest", "lowest"] = "highest"
+    order: Literal["highest", "lowest"]
     """Which of its values is the best."""
 
     def require_among(self, metrics: Iterable[str]) -> None:

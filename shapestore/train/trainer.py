@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +22,9 @@ from shapestore.train.ranks import Ranks
 from shapestore.train.schedule import Schedule
 from shapestore.train.settings import TrainSettings
 
+RESERVED = ("grad_norm", "lr")
+"""Names in the log that are not the objective's."""
+
 
 class Trainer:
     """The state that training changes; `model` is moved to the device of the rank.
@@ -28,7 +32,8 @@ class Trainer:
     Raises
     ------
     UsageError
-        The batch does not fall into equal parts for the ranks and the accumulation, or the objective has weights.
+        The batch does not fall into equal parts for the ranks and the accumulation, the objective has a state, or the
+        model none that is trained.
     """
 
     def __init__(
@@ -42,10 +47,13 @@ class Trainer:
             )
         self.model = model.to(ranks.device)
         self.loss = _Loss(self.model, objective, settings.precision)
-        if len(list(self.loss.parameters())) > len(list(self.model.parameters())):
+        if isinstance(objective, nn.Module) and objective.state_dict():
             raise UsageError(
-                "the objective has weights of its own, which would not be trained. Put them into the model."
+                f"the objective has a state of its own, {', '.join(objective.state_dict())}, which would be neither "
+                "trained nor kept. Put it into the model."
             )
+        if not any(weight.requires_grad for weight in model.parameters()):
+            raise UsageError("the model has no weights that are trained.")
         self.schedule = schedule
         self.optimiser = AdamW(
             (weight for weight in model.parameters() if weight.requires_grad),
@@ -117,7 +125,7 @@ class Trainer:
             if len(values) != self._part * count:
                 raise UsageError(
                     f"{name} of a batch holds {len(values)} samples; train.batch {self._settings.batch} gives each of "
-                    f"{self._ranks.count} rank(s) {self._part * count}. Give the sampler the same batch."
+                    f"{self._ranks.count} rank(s) {self._part * count}. Give the sampler the same batch and ranks."
                 )
         for number in range(count):
             chosen = slice(number * self._part, (number + 1) * self._part)
@@ -137,4 +145,18 @@ class _Loss(nn.Module):
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         device = next(iter(batch.values())).device.type
         with torch.autocast(device, dtype=torch.bfloat16, enabled=self.precision == "bf16"):
-            return dict(self.objective(self.model, batch))
+            return _scalars(self.objective(self.model, batch))
+
+
+def _scalars(found: Any) -> dict[str, Tensor]:
+    """What an objective gives, refused where it is not as `Objective` says."""
+    if not isinstance(found, Mapping) or "loss" not in found:
+        raise UsageError(f"an objective gives scalars by name, `loss` among them, not {found!r}.")
+    for name, value in found.items():
+        if not isinstance(value, Tensor) or value.ndim:
+            raise UsageError(f"{name} of the objective is no scalar tensor: {value!r}. Give its mean over the samples.")
+        if name in RESERVED:
+            raise UsageError(f"{name} of the objective has a name of the loop's own. Call it something else.")
+    if not found["loss"].requires_grad and torch.is_grad_enabled():
+        raise UsageError("the loss does not depend on any weight that is trained: it was detached on its way.")
+    return dict(found)

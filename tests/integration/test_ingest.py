@@ -184,6 +184,11 @@ def test_a_changed_recipe_is_refused_with_the_difference(raw: Path, once: Path) 
         small(raw, once, settings=("points.count=128", "points.fps_order=64"))
 
 
+def test_a_recipe_for_other_inputs_is_refused_with_those_that_fit(raw: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"works on label_map inputs.* holds mesh .*: nepa-shapenet, .*points"):
+        small(raw, tmp_path / "new.zarr", recipe="cardiac-sdf", settings=())
+
+
 def test_the_stored_recipe_is_used_where_none_is_given(raw: Path, once: Path) -> None:
     assert small(raw, once, recipe=None, settings=()).computed == 0
 

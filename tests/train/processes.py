@@ -7,6 +7,7 @@ import os
 import socket
 import sys
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
@@ -28,14 +29,21 @@ def start(
     return process
 
 
-def start_ranks(count: int, store: Path, folder: Path, config: ToyConfig, **options: Any) -> list[ForkServerProcess]:
-    """The processes that torchrun would start, with the environment that it gives them."""
+def start_ranks(
+    count: int, store: Path, folder: Path, config: ToyConfig, each: Sequence[dict[str, Any]] = ({}, {}), **options: Any
+) -> list[ForkServerProcess]:
+    """The processes that torchrun would start, in the environment that it gives; `each` has options of its own."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     shared = {"WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     return [
-        start(store, folder, config, {"RANK": str(rank), "LOCAL_RANK": str(rank), **shared}, **options)
+        start(
+            store,
+            folder,
+            **{"config": config, **options, **each[rank]},
+            environment={"RANK": str(rank), "LOCAL_RANK": str(rank), **shared},
+        )
         for rank in range(count)
     ]
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -72,12 +73,12 @@ def test_without_a_validation_there_is_none(toy_store: Path, tmp_path: Path) -> 
     state = run_toy(toy_store, tmp_path / "run", config(), validate=None)
     assert (state.step, state.metrics, state.validated) == (12, {}, None)
     with pytest.raises(UsageError, match=r"train.best names a metric"):
-        run_toy(toy_store, tmp_path / "other", config(best={"metric": "iou"}), validate=None)
+        run_toy(toy_store, tmp_path / "other", config(best={"metric": "iou", "order": "highest"}), validate=None)
 
 
 def test_a_best_that_the_validation_does_not_give_is_named(toy_store: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"train.best is 'dice', and the validation gives error, step"):
-        run_toy(toy_store, tmp_path / "run", config(best={"metric": "dice"}))
+        run_toy(toy_store, tmp_path / "run", config(best={"metric": "dice", "order": "highest"}))
 
 
 def test_an_error_of_the_validation_is_not_swallowed(toy_store: Path, tmp_path: Path) -> None:
@@ -91,9 +92,45 @@ def test_what_would_be_certified_and_is_not_read_is_refused(toy_store: Path, tmp
         other = loader(dataset, ShapeSampler(dataset, 8, seed=1), workers=workers)
         with pytest.raises(UsageError, match="takes its order from another sampler"):
             run_toy(toy_store, tmp_path / "run", config(), loader=other)
-    with pytest.raises(UsageError, match="could not tell later which it has not seen"):
-        run_toy(toy_store, tmp_path / "run", config(), trained_on=[])
+    for trained_on in ([], [dataset.store]):
+        with pytest.raises(UsageError, match="could not tell later which it has not seen"):
+            run_toy(toy_store, tmp_path / "run", config(), trained_on=trained_on)
+    share = ShapeSampler(dataset, 8, rank=0, ranks=2)
+    with pytest.raises(UsageError, match="rank 0 of 2, and the loop is rank 0 of 1"):
+        run_toy(toy_store, tmp_path / "run", config(), sampler=share, loader=loader(dataset, share))
+    with pytest.raises(UsageError, match="resume is 'auto' or 'never', not 'always'"):
+        run_toy(toy_store, tmp_path / "run", config(), resume="always")
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("looks", [1, 2, 3])
+def test_whoever_looks_at_batches_before_changes_nothing(
+    toy_store: Path, tmp_path: Path, workers: int, looks: int
+) -> None:
+    dataset = ShapeDataset(toy_store, draws=[RandomDraw(arrays=("pc_xyz",), count=toy.DRAWN)])
+    sampler = ShapeSampler(dataset, 8)
+    batches = loader(dataset, sampler, workers=workers)
+    for _ in range(looks):
+        next(iter(batches))
+    list(batches)
+    run_toy(toy_store, tmp_path / "looked", config(), sampler=sampler, loader=batches)
+    run_toy(toy_store, tmp_path / "run", config())
+    assert losses(tmp_path / "looked") == losses(tmp_path / "run")
+    states = [read_state(Run(tmp_path / name).checkpoint("last")) for name in ("looked", "run")]
+    assert states[0].sampler == states[1].sampler
+
+
+@pytest.mark.parametrize("value", [torch.tensor(0.5), np.float32(0.5), np.array(0.5)])
+def test_a_metric_is_a_number_whatever_holds_it(toy_store: Path, tmp_path: Path, value: Any) -> None:
+    state = run_toy(toy_store, tmp_path / "run", config(), validate=lambda model, step: {"iou": value})
+    assert state.metrics == {"iou": 0.5}
+
+
+@pytest.mark.parametrize("found", [None, 0.5, {"iou": None}, {"iou": torch.zeros(2)}, {"iou": "high"}])
+def test_what_is_no_metric_is_told(toy_store: Path, tmp_path: Path, found: Any) -> None:
+    with pytest.raises(UsageError, match="a validation gives numbers by name"):
+        run_toy(toy_store, tmp_path / "run", config(), validate=lambda model, step: found)
 
 
 def test_two_runs_do_not_write_to_one_folder(toy_store: Path, tmp_path: Path) -> None:

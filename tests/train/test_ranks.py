@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ from shapestore.train.checkpoint import checkpoint_steps
 from shapestore.train.ranks import launched
 from shapestore.train.run import Run
 from tests.train.processes import said, start_ranks, wait_for_step
-from tests.train.toy import ToyConfig, ToySettings, losses, run_toy, settings
+from tests.train.toy import NamedObjective, ToyConfig, ToySettings, losses, run_toy, settings
 
 CONFIG = ToyConfig(
     train=settings(steps=20, accumulation=2, clip=1.0, ema=0.9, validate_every=10), model=ToySettings(dropout=0.0)
@@ -69,6 +70,32 @@ def test_what_the_first_rank_refuses_ends_them_all_as_it_does(toy_store: Path, t
         rank.join()
         assert rank.exitcode == 2
     assert "is there already" in said(alone)
+
+
+@pytest.mark.parametrize(
+    ("each", "what"),
+    [
+        ([{}, {"config": CONFIG.model_copy(update={"model": ToySettings(dropout=0.5)})}], "settings"),
+        ([{"seed": 0}, {"seed": 1}], "order of samples"),
+        ([{"objective": NamedObjective()}, {"objective": NamedObjective("more")}], "scalars of the objective"),
+    ],
+    ids=["settings", "order", "scalars"],
+)
+def test_ranks_that_do_not_train_one_model_end_before_they_drift_apart(
+    toy_store: Path, tmp_path: Path, each: list[dict[str, Any]], what: str
+) -> None:
+    for rank in start_ranks(2, toy_store, tmp_path / "run", CONFIG, each):
+        rank.join()
+        assert rank.exitcode == 2
+    assert f"do not have the same {what}" in said(tmp_path / "run")
+    assert checkpoint_steps(tmp_path / "run" / "checkpoints") == []
+
+
+def test_scalars_are_told_by_name_whatever_their_order(toy_store: Path, tmp_path: Path, alone: Path) -> None:
+    for rank in start_ranks(2, toy_store, tmp_path / "run", CONFIG, [{}, {"objective": NamedObjective()}]):
+        rank.join()
+        assert rank.exitcode == 0
+    assert_near(tmp_path / "run", alone)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")

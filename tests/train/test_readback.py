@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -174,6 +175,13 @@ def test_a_section_that_nothing_is_built_from_is_refused(toy_store: Path, tmp_pa
     with pytest.raises(UsageError, match="section extra"):
         run_toy(toy_store, tmp_path / "run", config)
     assert run_toy(toy_store, tmp_path / "run", config, built={"extra": Toy(config.extra)}).step == 12
+
+
+@pytest.mark.parametrize("told", [None, {"width": 16, "dropout": 0.1}])
+def test_a_part_that_does_not_tell_its_settings_is_refused(toy_store: Path, tmp_path: Path, told: Any) -> None:
+    objective = SimpleNamespace() if told is None else SimpleNamespace(settings=told)
+    with pytest.raises(UsageError, match="from the section objective does not tell its settings"):
+        run_toy(toy_store, tmp_path / "run", ToyConfig(train=settings()), objective=objective)
 
 
 def test_differences_are_told_all_at_once() -> None:

@@ -14,10 +14,12 @@ from hypothesis import strategies as st
 import shapestore
 from shapestore.api import ingest
 from shapestore.errors import StoreDamaged, UsageError, WorkMismatch
+from shapestore.store.reader import Store
+from shapestore.train.reconstruction import ReconstructionConfig
 from shapestore.train.run import Run, TrainedOn
 from tests.train.toy import ToyConfig, ToySettings, make_store, settings
 
-CONFIG = ToyConfig(train=settings(betas=(0.85, 0.99), best={"metric": "iou"}))
+CONFIG = ToyConfig(train=settings(betas=(0.85, 0.99), best={"metric": "iou", "order": "highest"}))
 
 
 def whole(path: Path) -> TrainedOn:
@@ -75,6 +77,14 @@ def test_settings_that_are_none_are_refused(tmp_path: Path, text: str) -> None:
         run.config(ToyConfig)
     with pytest.raises(UsageError):
         run.require_same(CONFIG, [])
+
+
+def test_a_run_of_another_system_is_told_in_words(tmp_path: Path) -> None:
+    run = Run.create(tmp_path / "run", CONFIG, [])
+    with pytest.raises(UsageError) as caught:
+        run.config(ReconstructionConfig)
+    assert "- model.dropout: expected a known key, got an unknown one" in str(caught.value)
+    assert "pydantic" not in str(caught.value)
 
 
 def test_a_damaged_record_is_refused(tmp_path: Path) -> None:
@@ -142,19 +152,24 @@ def test_a_shape_is_known_by_its_raw_input_in_any_store_under_any_name(tmp_path:
     assert sorted(ids.tolist()) == ["a.off", "b.off"]
 
 
+@pytest.mark.parametrize(("then", "now"), [(True, True), (True, False), (False, True)])
 def test_of_a_file_of_many_shapes_each_is_known_by_its_id(
-    tmp_path: Path, toy_store: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, toy_store: Path, then: bool, now: bool
 ) -> None:
-    store = shapestore.open(toy_store)
-    rows, real = store.rows(), store.index
-    one_file = {"source": "scans.h5", "source_sha256": "0" * 64}
+    """Also where one of two stores has no more than one shape of it."""
+    rows = shapestore.open(toy_store).rows()
 
-    def index(name: str) -> np.ndarray:
-        return np.full(len(real(name)), one_file[name], object) if name in one_file else real(name)
+    def of_one_hash(many: bool) -> Store:
+        store = shapestore.open(toy_store)
+        real = store.index
+        told = {"source_sha256": lambda row: "0" * 64, "source": lambda row: "scans.h5" if many else f"{row}.h5"}
+        store.index = lambda name: (  # type: ignore[method-assign]
+            np.array([told[name](row) for row in range(len(real(name)))], object) if name in told else real(name)
+        )
+        return store
 
-    monkeypatch.setattr(store, "index", index)
-    monkeypatch.setattr(store, "rows", lambda: rows)
-    run = Run.create(tmp_path / "run", CONFIG, [TrainedOn(store, rows[:3])])
-    groups = real("group")
-    assert run.seen(store, rows).tolist() == [groups[row] in set(groups[rows[:3]]) for row in rows]
-    assert not run.seen(store, rows).all()
+    run = Run.create(tmp_path / "run", CONFIG, [TrainedOn(of_one_hash(then), rows[:3])])
+    judged = of_one_hash(now)
+    groups = judged.index("group")
+    assert run.seen(judged, rows).tolist() == [groups[row] in set(groups[rows[:3]]) for row in rows]
+    assert not run.seen(judged, rows).all()

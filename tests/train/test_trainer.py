@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
@@ -125,8 +126,37 @@ def test_an_objective_with_weights_is_refused() -> None:
             self.factor = nn.Parameter(torch.ones(()))
 
     asked = settings()
-    with pytest.raises(UsageError, match="Put them into the model"):
+    with pytest.raises(UsageError, match=r"a state of its own, factor, .* Put it into the model"):
         Trainer(Toy(ToySettings()), Learned(), asked, Schedule.of(asked, 12), Ranks())  # type: ignore[arg-type]
+
+
+def test_a_model_without_weights_that_are_trained_is_refused() -> None:
+    model, objective, asked = Toy(ToySettings()), ToyObjective(ToyObjectiveSettings()), settings()
+    with pytest.raises(UsageError, match="no weights that are trained"):
+        Trainer(model.requires_grad_(False), objective, asked, Schedule.of(asked, 12), Ranks())
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        (lambda found: None, "scalars by name, `loss` among them, not None"),
+        (lambda found: found["loss"], "scalars by name, `loss` among them, not tensor"),
+        (lambda found: {"fit": found["fit"]}, "scalars by name, `loss` among them"),
+        (lambda found: found | {"fit": 0.5}, "fit of the objective is no scalar tensor: 0.5"),
+        (lambda found: found | {"loss": found["loss"][None]}, "loss of the objective is no scalar tensor"),
+        (lambda found: found | {"lr": found["fit"]}, "lr of the objective has a name of the loop's own"),
+        (lambda found: found | {"loss": found["loss"].detach()}, "it was detached on its way"),
+    ],
+)
+def test_what_is_no_loss_is_told(change: Callable[[dict[str, Tensor]], Any], why: str) -> None:
+    class Changed(ToyObjective):
+        def __call__(self, model: Toy, batch: Mapping[str, Tensor]) -> Any:
+            return change(super().__call__(model, batch))
+
+    asked = settings()
+    of = Trainer(Toy(ToySettings()), Changed(ToyObjectiveSettings()), asked, Schedule.of(asked, 12), Ranks())
+    with pytest.raises(UsageError, match=why):
+        of.step(0, batch())
 
 
 def test_frozen_weights_stay() -> None:

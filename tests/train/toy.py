@@ -80,6 +80,18 @@ class ToyObjective:
         return {"loss": fit + self.settings.smooth * smooth, "fit": fit, "smooth": smooth}
 
 
+class NamedObjective(ToyObjective):
+    """Its scalars come in another order, with one more."""
+
+    def __init__(self, *more: str) -> None:
+        super().__init__(ToyObjectiveSettings())
+        self.more = more
+
+    def __call__(self, model: Toy, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        found = super().__call__(model, batch)
+        return dict(reversed(found.items())) | {name: found["fit"].detach() for name in self.more}
+
+
 def make_store(path: Path, shapes: int = SHAPES) -> Path:
     write_rows(new_writer(path), range(shapes))
     return path
@@ -119,6 +131,8 @@ def run_toy(
         sampler = ShapeSampler(dataset, config.train.batch, seed=seed, rank=ranks.rank, ranks=ranks.count)
         options = {
             "loader": loader(dataset, sampler, workers=workers, context=context),
+            "objective": ToyObjective(config.objective, seconds),
+            "sampler": sampler,
             "trained_on": [TrainedOn(opened, dataset.rows)],
             **options,
         }
@@ -126,8 +140,6 @@ def run_toy(
             config,
             folder,
             model=Toy(config.model),
-            objective=ToyObjective(config.objective, seconds),
-            sampler=sampler,
             ranks=ranks,
             **options,
         )

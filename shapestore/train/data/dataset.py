@@ -74,10 +74,12 @@ class ShapeDataset(BatchedDataset):
         self.store = store if isinstance(store, Store) else open_store(store)
         if isinstance(fields, str):
             raise UsageError(f"fields are a list such as [{fields!r}].")
+        if not all(isinstance(draw, BaseDraw) for draw in draws):
+            raise UsageError('draws are a list such as [RandomDraw(arrays=("pc_xyz",), count=1024)].')
         self.fields = tuple(fields)
         self.draws: tuple[Draw, ...] = tuple(draws)
         self.seed = seed
-        self.rotation = rotation
+        self.rotation = float(rotation)
         if not 0 <= rotation <= 180:
             raise UsageError(f"rotations are by 0 to 180 degrees, not {rotation}.")
         if rows is not None and split is not None:

@@ -37,8 +37,9 @@ class MixedDataset(BatchedDataset):
 
     def __init__(self, members: Sequence[tuple[ShapeDataset, float]]) -> None:
         super().__init__()
-        if not members or not all(0 < weight < float("inf") for _, weight in members):
-            raise UsageError("a mixture has datasets, each with a weight > 0.")
+        pairs = [each for each in members if isinstance(each, tuple) and len(each) == 2]
+        if not members or len(pairs) < len(members) or not all(0 < weight < float("inf") for _, weight in pairs):
+            raise UsageError("a mixture has datasets, each with a weight > 0, such as [(one, 3), (other, 1)].")
         self.members = tuple(dataset for dataset, _ in members)
         shares = np.array([weight for _, weight in members], np.float64)
         self.shares = shares / shares.sum()

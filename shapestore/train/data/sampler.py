@@ -61,6 +61,11 @@ class ShapeSampler(Sampler[list[Visit]]):
         rank: int | None = None,
         ranks: int | None = None,
     ) -> None:
+        if not isinstance(dataset, BatchedDataset):
+            raise UsageError(
+                f"a ShapeSampler samples a ShapeDataset or a MixedDataset, not a {type(dataset).__name__}. Of a subset "
+                "make a ShapeDataset with these rows."
+            )
         self.dataset = dataset
         self.batch = batch
         self.seed = seed
@@ -141,7 +146,7 @@ class ShapeSampler(Sampler[list[Visit]]):
             workers asked for all of them ahead, that shows only by a number that is too small.
         """
         epoch, step = divmod(steps, len(self))
-        if self._left or epoch < max(self._start // len(self) - 1, 0):
+        if steps and (self._left or epoch < max(self._start // len(self) - 1, 0)):
             raise UsageError(
                 f"{steps} batches do not tell where the order stands: an epoch was left before its end, and another "
                 "one begun. Iterate every epoch to its end; shorter ones are drawn by weights, with a length."
@@ -228,6 +233,12 @@ def _weights(
     if weights is None:
         return dataset.weights
     found = np.asarray(weights, np.float64)
-    if found.shape != (len(dataset),) or not np.isfinite(found).all() or (found < 0).any() or not found.any():
-        raise UsageError(f"weights are ({len(dataset)},) finite numbers >= 0, not all 0; these are {found.shape}.")
+    if found.shape != (len(dataset),):
+        raise UsageError(f"there is one weight for each of {len(dataset)} samples; these are {found.shape}.")
+    with np.errstate(over="ignore"):
+        total = found.sum()
+    if (found < 0).any() or not 0 < total < np.inf:
+        raise UsageError(
+            f"weights are >= 0, of a finite sum > 0; the least of these is {found.min()}, the sum {total}."
+        )
     return found

@@ -129,6 +129,8 @@ def test_rows_and_splits(path: Path) -> None:
 WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "a missing field": ({"fields": ["pc_xzy", "shift"]}, r"no pc_xzy\. The store has: category, .*pc_xyz"),
     "one name": ({"fields": "pc_xyz"}, r"a list such as \['pc_xyz'\]"),
+    "one draw": ({"draws": DRAWS[0]}, r"a list such as \[RandomDraw"),
+    "a draw as a mapping": ({"draws": [DRAWS[0].model_dump()]}, r"a list such as \[RandomDraw"),
     "text": ({"fields": ["shape_id"]}, "is text"),
     "twice": ({"fields": ["vol_points"], "draws": DRAWS}, "vol_points would be twice"),
     "the row": ({"fields": ["row"]}, "no row"),
@@ -220,8 +222,9 @@ def test_a_mixture_of_unlike_samples_is_refused(dataset: ShapeDataset, other_pat
     for weight in (0, -1, float("nan"), float("inf")):
         with pytest.raises(UsageError, match="weight"):
             MixedDataset([(dataset, weight)])
-    with pytest.raises(UsageError, match="has datasets"):
-        MixedDataset([])
+    for members in ([], [dataset], [dataset, dataset]):
+        with pytest.raises(UsageError, match="has datasets, each with a weight"):
+            MixedDataset(members)  # type: ignore[arg-type]
 
 
 def test_a_mixture_of_codes_that_mean_different_things_is_refused(path: Path, other_path: Path) -> None:

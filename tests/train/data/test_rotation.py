@@ -62,6 +62,11 @@ def test_another_rotation_is_another_dataset(path: Path) -> None:
         ShapeDataset(path, draws=[DRAW], rotation=200)
 
 
+def test_an_angle_is_the_same_as_an_integer(path: Path) -> None:
+    whole, real = (ShapeDataset(path, draws=[DRAW], rotation=angle) for angle in (30, 30.0))
+    assert whole.identity() == real.identity()
+
+
 def test_what_does_not_turn_is_refused(path: Path, tmp_path: Path) -> None:
     (tmp_path / "raw").mkdir()
     trimesh.creation.box().export(tmp_path / "raw" / "box.off")

@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
+from torch.utils.data import Subset
 
 from shapestore.errors import UsageError
 from shapestore.schemas.base import digest
@@ -234,10 +235,12 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "no epoch": ({"length": 0, "weights": np.ones(SHAPES)}, "at least one sample"),
     "a length of a shuffle": ({"length": 5}, "needs weights"),
     "both": ({"weights": np.ones(SHAPES), "balance": "category"}, "not both"),
-    "too few weights": ({"weights": [1.0]}, rf"\({SHAPES},\)"),
-    "negative": ({"weights": -np.ones(SHAPES)}, "finite"),
-    "infinite": ({"weights": np.full(SHAPES, np.inf)}, "finite"),
-    "all zero": ({"weights": np.zeros(SHAPES)}, "not all 0"),
+    "too few weights": ({"weights": [1.0]}, rf"each of {SHAPES} samples; these are \(1,\)"),
+    "negative": ({"weights": np.append(np.ones(SHAPES - 1), -1)}, r"the least of these is -1\.0"),
+    "infinite": ({"weights": np.full(SHAPES, np.inf)}, "finite sum"),
+    "no numbers": ({"weights": np.full(SHAPES, np.nan)}, "finite sum"),
+    "of an infinite sum": ({"weights": np.full(SHAPES, 1e308)}, "the sum inf"),
+    "all zero": ({"weights": np.zeros(SHAPES)}, r"the sum 0\.0"),
     "half of the ranks": ({"rank": 0}, "together"),
     "a rank that is not there": ({"rank": 2, "ranks": 2}, "rank 2 of 2"),
     "an unknown column": ({"balance": "colour"}, "colour"),
@@ -248,6 +251,11 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
 def test_settings_that_cannot_be_are_refused(dataset: ShapeDataset, options: dict[str, Any], why: str) -> None:
     with pytest.raises(UsageError, match=why):
         ShapeSampler(dataset, **{"batch": 4, **options})
+
+
+def test_what_is_no_dataset_of_shapes_is_refused(dataset: ShapeDataset) -> None:
+    with pytest.raises(UsageError, match="not a Subset"):
+        ShapeSampler(Subset(dataset, [0, 1]), 2)  # type: ignore[arg-type]
 
 
 def test_a_launched_process_without_a_group_is_refused(dataset: ShapeDataset, monkeypatch: pytest.MonkeyPatch) -> None:
