@@ -500,7 +500,7 @@ def train(
     from shapestore.train.loop import train as run_loop
     from shapestore.train.objectives.labelled_sdf import LabelledSdf
     from shapestore.train.ranks import launched
-    from shapestore.train.reconstruction import Samples, build_model, load_config, rows_of, samples
+    from shapestore.train.reconstruction import Samples, build_model, load_config
     from shapestore.train.run import TrainedOn
 
     opened = open(store)
@@ -508,10 +508,7 @@ def train(
     if config.train.best is not None:
         config.train.best.require_among(SCORES)  # now, and not at the first validation
     data = Samples(opened, config.data)
-    validation = None
-    if config.data.validation is not None:
-        rows = rows_of(opened, config.data.split, config.data.validation)
-        validation = samples(opened, rows, config.data, judged=True)
+    validation = data.validation
     with launched(device) as ranks:
         sampler = ShapeSampler(
             data.dataset, config.train.batch, seed=config.data.seed, rank=ranks.rank, ranks=ranks.count
@@ -559,17 +556,17 @@ def evaluate_reconstruction(
         Part of the run's split that is judged. That which was trained on is judged without baselines: it says how
         well the model fits, and nothing of how it will do on others.
     cells
-        Cells along each axis of the cube at which truth and prediction are compared.
+        Cells along each axis of the cube at which truth and prediction are compared, 8 to 512.
     f_score_mm
-        Distance of the F-score, millimetres.
+        Distance of the F-score, millimetres, at least 0.001.
     which
         The checkpoint.
 
     Raises
     ------
     UsageError
-        There is no such run, checkpoint, part or raw folder; `out` is there already; or another part than that which
-        was trained on has shapes of it.
+        There is no such run, checkpoint, part or raw folder; `out` is there already; `cells` or `f_score_mm` is out of
+        range; or another part than that which was trained on has shapes of it.
     WorkMismatch
         The store does not fit the run.
     InputRefused
@@ -584,6 +581,12 @@ def evaluate_reconstruction(
     from shapestore.train.reconstruction import ReconstructionConfig, class_names, load_model, rows_of, samples
     from shapestore.train.run import Run, StoreIdentity
 
+    if which not in ("best", "last"):
+        raise UsageError(f"which is 'best' or 'last', not {which!r}.")
+    if not 8 <= cells <= 512:
+        raise UsageError(f"cells is {cells}. Choose 8 to 512 cells along each axis of the cube.")
+    if not 0.001 <= f_score_mm < float("inf"):
+        raise UsageError(f"f_score_mm is {f_score_mm}. Choose a finite distance of at least 0.001 mm.")
     if Path(out).exists():
         raise UsageError(f"{out} is there already. Choose another folder for what comes of it.")
     if not Path(raw).is_dir():

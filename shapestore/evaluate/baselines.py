@@ -73,7 +73,7 @@ def nearest_case(surface: ArrayLike, cases: Sequence[ArrayLike]) -> int:
 
 
 def _votes(maps: NDArray[np.int8], code: int) -> NDArray[np.int64]:
-    """(r, r, r) number of cases with this code, one case in memory at a time."""
+    """(r, r, r) number of cases with this code, compared case by case: no mask of all the maps is made."""
     votes = np.zeros(maps.shape[1:], np.int64)
     for case in maps:
         votes += case == code

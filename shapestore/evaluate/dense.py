@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from skimage.measure import marching_cubes
 
+from shapestore.evaluate.codes import predicted_codes
 from shapestore.preprocess.geometry.mesh import Mesh
 from shapestore.preprocess.geometry.normalise import Frame
 
@@ -31,9 +32,8 @@ class DenseField:
 
     @property
     def codes(self) -> NDArray[np.int8]:
-        """(size, size, size) class of each cell: 0 where the distance is not negative, else that of largest logit."""
-        largest = (self.logits.argmax(axis=-1) + 1).astype(np.int8)
-        return np.where(self.sdf < 0, largest, np.int8(0))
+        """(size, size, size) class of each cell, as `predicted_codes`."""
+        return predicted_codes(self.sdf, self.logits)
 
     def union_surface(self, frame: Frame) -> Mesh | None:
         """The zero level of the distance, in raw units; None where nothing is inside."""

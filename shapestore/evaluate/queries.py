@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from shapestore.evaluate.codes import predicted_codes
 from shapestore.evaluate.metrics.overlap import inside, iou
 from shapestore.train.data.batched import Batch
 from shapestore.train.data.dataset import ShapeDataset
@@ -20,12 +21,6 @@ PLACES = ("vol", "near")
 
 SCORES = ("iou", "vol_iou", "near_iou", "accuracy")
 """Names of what `query_scores` gives."""
-
-
-def predicted_codes(answers: NDArray[np.floating]) -> NDArray[np.int8]:
-    """(..., ) class of answers (..., 1 + C): 0 where the distance is not negative, else that of the largest logit."""
-    largest = (answers[..., 1:].argmax(axis=-1) + 1).astype(np.int8)
-    return np.where(answers[..., 0] < 0, largest, np.int8(0))
 
 
 def query_scores(model: nn.Module, dataset: ShapeDataset, batch: int = 4) -> dict[str, float]:
@@ -45,6 +40,11 @@ def query_scores(model: nn.Module, dataset: ShapeDataset, batch: int = 4) -> dic
     dict
         `vol_iou` and `near_iou`: intersection over union of inside = distance < 0 at either kind of queries; `iou`:
         their mean; `accuracy`: share of all queries whose class, or 0 for outside, is right.
+
+    Raises
+    ------
+    UsageError
+        The model answers NaN for a distance.
     """
     found: dict[str, list[float]] = {"vol_iou": [], "near_iou": [], "accuracy": []}
     for samples, answers in _answered(model, dataset, batch):
@@ -53,7 +53,8 @@ def query_scores(model: nn.Module, dataset: ShapeDataset, batch: int = 4) -> dic
             for place in PLACES:
                 truth, answer = samples[f"{place}_sdf"][position].numpy(), answers[place][position]
                 found[f"{place}_iou"].append(iou(inside(answer[:, 0]), inside(truth)))
-                right.append(predicted_codes(answer) == samples[f"{place}_labels"][position].numpy())
+                codes = predicted_codes(answer[:, 0], answer[:, 1:])
+                right.append(codes == samples[f"{place}_labels"][position].numpy())
             found["accuracy"].append(float(np.concatenate(right).mean()))
     scores = {name: float(np.mean(values)) for name, values in found.items()}
     scores["iou"] = (scores["vol_iou"] + scores["near_iou"]) / 2

@@ -31,6 +31,10 @@ SURFACE_SAMPLES = 100_000
 """Points on each of two surfaces that are compared: a tenth of them would already cost some 2 mm of a heart's 95 %
 Hausdorff distance."""
 
+TRUTH_SMOOTHING = 0.7
+"""Standard deviation of the blur that takes the steps of the voxels off the true surface: voxels of the raw map, as
+`class_surfaces` counts them. It is also the default of recipes."""
+
 
 @dataclass(frozen=True, eq=False)
 class Truth:
@@ -39,7 +43,8 @@ class Truth:
     codes: NDArray[np.int8]
     """(size, size, size) class of each cell of the cube, 0 outside."""
     surface: Mesh
-    """The surface of all classes together, raw units."""
+    """The surface of all classes together, raw units. It is smoothed by `TRUTH_SMOOTHING`, whatever the store's recipe
+    smooths its samples by: so results of differently smoothed stores can be compared."""
     frame: Frame
     """Raw to normalised coordinates."""
 
@@ -70,7 +75,7 @@ def truth_of(store: Store, row: int, raw: Path, size: int) -> Truth:
     try:
         labels, frame = raw_label_map(store, row, raw), frame_of(store, row)
         union = label_volume((labels.codes > 0).astype(np.uint8), labels.affine)
-        return Truth(over_cube(labels, frame, size), class_surfaces(union).classes[0].mesh, frame)
+        return Truth(over_cube(labels, frame, size), class_surfaces(union, TRUTH_SMOOTHING).classes[0].mesh, frame)
     except InputRefused as error:
         shape_id = store.index("shape_id")[row]
         detail = f"{shape_id} cannot be judged by its raw file: {error.detail}. Is {raw} the folder of the raw files?"

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, PositiveInt
+from pydantic import Field, PositiveInt, model_validator
 
 from shapestore.errors import UsageError
 from shapestore.schemas.base import Strict
@@ -44,7 +45,7 @@ class DataSettings(Strict):
     train: str = "train"
     """Its part that is trained on."""
     validation: str | None = "val"
-    """Its part that is validated on; None: no validation."""
+    """Its part that is validated on, another one; None: no validation."""
     surface: PositiveInt = 8192
     """Surface points of a sample, with their classes: what the model sees of the shape."""
     inside: PositiveInt = 1024
@@ -58,6 +59,16 @@ class DataSettings(Strict):
     seed: Seed = 0
     """Seed of the draws and of the order."""
 
+    @model_validator(mode="after")
+    def _parts_differ(self) -> Self:
+        """What a model is judged by is not what it was trained on."""
+        if self.validation == self.train:
+            raise ValueError(
+                f"train and validation are both {self.train!r}, so that the best checkpoint would be chosen by what it "
+                "was trained on: name another part, or set validation to null for none"
+            )
+        return self
+
 
 class ReconstructionConfig(RunConfig):
     """A run that learns to reconstruct labelled shapes."""
@@ -69,21 +80,59 @@ class ReconstructionConfig(RunConfig):
     data: DataSettings = DataSettings()
     """What is trained on."""
 
+    @model_validator(mode="after")
+    def _sections_fit(self) -> Self:
+        """The objective speaks of classes of the model, and the model has the points that it starts from."""
+        problems = []
+        loss, classes = self.objective.class_loss, self.model.classes
+        if (highest := max(loss.class_weights, default=0)) > classes:
+            problems.append(
+                f"objective.class_loss.class_weights names class {highest}, but model.classes is {classes}: name "
+                f"classes 1 to {classes} alone, and in the place of a named objective set its values, such as "
+                f"objective.class_loss={{kind: {loss.kind}, class_weights: {{{classes}: 2.0}}}}"
+            )
+        if self.model.start == "fps" and self.model.latents > self.data.surface:
+            problems.append(
+                f"model.start is fps, which takes the model.latents = {self.model.latents} from the data.surface = "
+                f"{self.data.surface} points of a shape: raise data.surface, or lower model.latents"
+            )
+        if problems:
+            raise ValueError("; ".join(problems))
+        return self
+
 
 class Samples:
-    """The training samples of a store."""
+    """The samples of a store that a model is trained on, and those that it is judged by.
+
+    Attributes
+    ----------
+    dataset
+        What is trained on.
+    validation
+        What validations judge by; None: there are none.
+    """
 
     def __init__(self, store: Store, settings: DataSettings) -> None:
         self.dataset = samples(store, rows_of(store, settings.split, settings.train), settings)
+        self.validation: ShapeDataset | None = None
+        if settings.validation is not None:
+            rows = rows_of(store, settings.split, settings.validation)
+            self.validation = samples(store, rows, settings, judged=True)
         self._asked = settings
 
     @property
     def settings(self) -> DataSettings:
-        """The settings in effect: what is drawn is read from the dataset."""
+        """The settings in effect: parts are read from the rows of the datasets, what is drawn from that for training.
+
+        `split` alone is what was asked for: it says by what the rows are told.
+        """
         surface, volume, near = self.dataset.draws
         assert isinstance(volume, StratifiedDraw)  # noqa: S101
+        split = self._asked.split
         return self._asked.model_copy(
             update={
+                "train": _part_of(self.dataset, split),
+                "validation": None if self.validation is None else _part_of(self.validation, split),
                 "surface": surface.size,
                 "inside": volume.counts["inside"],
                 "outside": volume.counts["outside"],
@@ -175,6 +224,18 @@ def rows_of(store: Store, split: str, part: str) -> NDArray[np.int64]:
     return rows
 
 
+def _part_of(dataset: ShapeDataset, split: str) -> str:
+    """Name of the part of a split that a dataset is all of; else how much of which parts it has."""
+    store = dataset.store
+    values = store.index(split)  # codes, or names as they are
+    names = {-1: "no part", **dict(enumerate(store.root.codes.get(split, ())))}
+    stored, taken = (Counter(values[rows].tolist()) for rows in (store.rows(), dataset.rows))
+    parts = {value: str(names.get(value, value)) for value in sorted(taken)}
+    if len(parts) == 1 and taken.items() <= stored.items():
+        return "".join(parts.values())
+    return ", ".join(f"{taken[value]} of {stored[value]} shapes of {part}" for value, part in parts.items())
+
+
 def samples(store: Store, rows: NDArray[np.int64], settings: DataSettings, *, judged: bool = False) -> ShapeDataset:
     """Samples of some rows, each with surface points and three kinds of queries.
 
@@ -186,7 +247,8 @@ def samples(store: Store, rows: NDArray[np.int64], settings: DataSettings, *, ju
         How much of each is drawn.
     judged
         Whether the samples are to judge a model, not to train it: they are not turned, and have `JUDGED` queries of
-        each kind, some more than once where a shape has fewer.
+        each kind. Those near the surface are drawn with replacement, so that some come more than once; others do
+        only where a shape has fewer of them.
     """
     queries = {"inside": JUDGED, "outside": JUDGED, "near": JUDGED} if judged else {}
     drawn = settings.model_copy(update=queries)

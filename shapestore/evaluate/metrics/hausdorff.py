@@ -1,19 +1,10 @@
-"""Hausdorff distances of two sampled surfaces; `nearest_pairs` makes what they take."""
+"""Hausdorff distance of two sampled surfaces; `nearest_pairs` makes what they take."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from shapestore.evaluate.metrics.nearest import NearestPairs
-
-
-def hausdorff(pairs: NearestPairs) -> float:
-    """Largest distance from a point of either surface to the other, in the unit of the points.
-
-    Hausdorff, "Grundzuege der Mengenlehre", 1914; a metric of point sets. Give points in millimetres to report
-    millimetres.
-    """
-    return float(max(pairs.to_truth.max(), pairs.to_prediction.max()))
 
 
 def hausdorff95(pairs: NearestPairs) -> float:

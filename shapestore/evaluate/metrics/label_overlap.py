@@ -1,4 +1,4 @@
-"""IoU, Dice and accuracy of two label maps, from one table of counts."""
+"""IoU and Dice of two label maps, from one table of counts."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ Scores = tuple[float | None, ...]
 
 @dataclass(frozen=True)
 class LabelOverlap:
-    """How well two label maps agree. `overlap` defines IoU and Dice; all scores are in [0, 1].
+    """How well two label maps agree; all scores are in [0, 1].
+
+    IoU is that of `overlap`. Dice is 2 |A and B| / (|A| + |B|) = 2 iou / (1 + iou) (Dice, "Measures of the amount of
+    ecologic association between species", Ecology 26(3), 1945).
 
     Attributes
     ----------
@@ -24,26 +27,19 @@ class LabelOverlap:
         Of the union of all classes, label > 0, whatever the class. 1 if both maps are all outside.
     class_iou, class_dice
         Of the classes 1 to C, in this order; None for a class that the truth does not hold. Where it was predicted
-        all the same, the classes whose place it took, the union and the accuracy have the loss.
-    accuracy
-        Share of elements with the right one of the C + 1 codes, outside among them.
+        all the same, the classes whose place it took and the union have the loss.
     """
 
     union_iou: float
     union_dice: float
     class_iou: Scores
     class_dice: Scores
-    accuracy: float
-
-    @property
-    def mean_iou(self) -> float | None:
-        """Mean of `class_iou` over the classes that the truth holds; None if it holds none."""
-        return _mean(self.class_iou)
 
     @property
     def mean_dice(self) -> float | None:
         """Mean of `class_dice` over the classes that the truth holds; None if it holds none."""
-        return _mean(self.class_dice)
+        present = [score for score in self.class_dice if score is not None]
+        return sum(present) / len(present) if present else None
 
 
 def label_overlap(prediction: Labels, truth: Labels, classes: int) -> LabelOverlap:
@@ -80,7 +76,6 @@ def label_overlap(prediction: Labels, truth: Labels, classes: int) -> LabelOverl
         union_dice=ratio(2 * both, both + either),
         class_iou=tuple(iou.get(code) for code in range(1, classes + 1)),
         class_dice=tuple(dice.get(code) for code in range(1, classes + 1)),
-        accuracy=ratio(sum(hits), truth.size),
     )
 
 
@@ -109,8 +104,3 @@ def _check_codes(name: str, labels: Labels, classes: int) -> None:
             f"{name} holds the codes {low} to {high}, but {classes} classes have the codes 0 (outside) to {classes}: "
             "map the raw values to codes first"
         )
-
-
-def _mean(scores: Scores) -> float | None:
-    present = [score for score in scores if score is not None]
-    return sum(present) / len(present) if present else None

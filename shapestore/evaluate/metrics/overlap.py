@@ -1,4 +1,4 @@
-"""IoU and Dice of two sets, each given as a boolean for every query or cell."""
+"""IoU of two sets, each given as a boolean for every query or cell."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Mask = NDArray[np.bool_]
 def inside(sdf: NDArray[np.floating]) -> Mask:
     """Where a signed distance says inside: below 0, so that the surface itself is outside.
 
-    The one convention of this package; truth and prediction both go through here.
+    The one convention of this package; the distances of truth and prediction both go through here.
 
     Parameters
     ----------
@@ -61,31 +61,6 @@ def iou(prediction: Mask, truth: Mask) -> float:
     """
     _check_masks(prediction, truth)
     return ratio(_count(prediction & truth), _count(prediction | truth))
-
-
-def dice(prediction: Mask, truth: Mask) -> float:
-    """Dice coefficient 2 |A and B| / (|A| + |B|).
-
-    Dice, "Measures of the amount of ecologic association between species", Ecology 26(3), 1945. It is
-    2 iou / (1 + iou).
-
-    Parameters
-    ----------
-    prediction, truth
-        Booleans of one shape, at least one element.
-
-    Returns
-    -------
-    float
-        In [0, 1], symmetric. 1 if both sets are empty.
-
-    Raises
-    ------
-    UsageError
-        As `iou`.
-    """
-    _check_masks(prediction, truth)
-    return ratio(2 * _count(prediction & truth), _count(prediction) + _count(truth))
 
 
 def ratio(shared: int, total: int) -> float:

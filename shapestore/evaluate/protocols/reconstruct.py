@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
 import numpy as np
 import trimesh
@@ -19,6 +20,7 @@ from shapestore.evaluate.metrics.label_overlap import label_overlap
 from shapestore.evaluate.queries import SCORES, query_scores
 from shapestore.evaluate.reconstruction import SurfaceScores, Truth, decoder, surface_scores, truth_of
 from shapestore.evaluate.slices import draw_slices
+from shapestore.preprocess.geometry.normalise import Frame
 from shapestore.quality.raw_labels import frame_of, over_cube, raw_label_map
 from shapestore.schemas.base import Strict
 from shapestore.store.reader import Store
@@ -28,6 +30,9 @@ from shapestore.train.run import StoreIdentity
 
 GUESSES = MODEL, MEAN_MAP, NEAREST = "model", "mean label map", "nearest training case"
 """What is held against the truth: the model, and what it must beat."""
+
+LONGEST_NAME: Final = 80
+"""Most characters of a class name in the name of a file; the code before it tells equal ones apart."""
 
 
 class Subject(Strict):
@@ -195,7 +200,7 @@ def reconstruct(
         )
         folder = options.out / f"{index:03d}"
         folder.mkdir()
-        _write_meshes(folder, field, truth, classes)
+        write_meshes(folder, field, truth.frame, classes)
         draw_slices(folder / "slices.png", truth.codes, field.codes, classes, shape_id)
     report(len(test), len(test))
     return Reconstruction(subject=subject, cells=options.cells, f_score_mm=options.f_score_mm, cases=tuple(cases))
@@ -237,9 +242,15 @@ def _surface(field: DenseField, truth: Truth, shape_id: str, options: Options) -
     return None if prediction is None else surface_scores(prediction, truth.surface, shape_id, options.f_score_mm)
 
 
-def _write_meshes(folder: Path, field: DenseField, truth: Truth, classes: Sequence[str]) -> None:
-    """One PLY a class, in the space of the raw file: millimetres, RAS+."""
+def write_meshes(folder: Path, field: DenseField, frame: Frame, classes: Sequence[str]) -> None:
+    """One PLY a class, `<code>-<name>.ply`, in the space of the raw file: millimetres, RAS+."""
     for code, name in enumerate(classes, start=1):
-        mesh = field.class_surface(code, truth.frame)
+        mesh = field.class_surface(code, frame)
         if mesh is not None:
-            trimesh.Trimesh(mesh.vertices, mesh.faces, process=False).export(folder / f"{code:02d}-{name}.ply")
+            path = folder / f"{code:02d}-{_file_name(name)}.ply"
+            trimesh.Trimesh(mesh.vertices, mesh.faces, process=False).export(path)
+
+
+def _file_name(name: str) -> str:
+    """As much of a name as every system takes in the name of a file: names of classes are free text."""
+    return re.sub(r"[^\w.-]", "_", name, flags=re.ASCII)[:LONGEST_NAME]

@@ -13,8 +13,9 @@ class Normalised(Strict):
     """A few normalised channels of each latent vector are kept."""
 
     kind: Literal["normalised"] = "normalised"
-    channels: PositiveInt = 16
-    """Values that are kept of each latent vector."""
+    channels: Annotated[int, Field(ge=2)] = 16
+    """Values that are kept of each latent vector. One alone would be 0 for every shape: a normalised value less its own
+    mean."""
 
 
 class Whole(Strict):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
-from torch.nn.functional import binary_cross_entropy_with_logits
+from torch.nn.functional import binary_cross_entropy_with_logits, logsigmoid
 
 from shapestore.errors import UsageError
 from shapestore.train.models.embedding import one_hot
@@ -14,6 +15,7 @@ def class_loss(settings: Bce | Focal, logits: Tensor, labels: Tensor) -> Tensor:
     """Mean over queries and classes; background is the target 0 for every class.
 
     Focal: Lin et al., "Focal loss for dense object detection", ICCV 2017, equation 5, with the class weights for alpha.
+    Logits of 16 bits are judged in float32: with theirs, many small losses would be lost in the mean.
 
     Parameters
     ----------
@@ -33,12 +35,13 @@ def class_loss(settings: Bce | Focal, logits: Tensor, labels: Tensor) -> Tensor:
     UsageError
         A weight is given for a class above C.
     """
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
     targets = one_hot(labels, logits.shape[-1]).to(logits.dtype)
     losses = binary_cross_entropy_with_logits(logits, targets, reduction="none")
     if isinstance(settings, Focal):
-        probability = logits.sigmoid()
-        wrong = targets + probability - 2 * targets * probability
-        losses = losses * wrong**settings.gamma
+        # By the logarithm: below gamma 1 the power of a probability that rounds to 0 has an infinite slope.
+        wrong = logsigmoid((1 - 2 * targets) * logits)
+        losses = losses * (settings.gamma * wrong).exp()
     if settings.class_weights:
         losses = losses * _weights(settings.class_weights, logits)
     return losses.mean()

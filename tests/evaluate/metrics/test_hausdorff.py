@@ -7,19 +7,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
-from scipy.spatial.distance import cdist, directed_hausdorff
+from scipy.spatial.distance import cdist
 from scipy.spatial.transform import Rotation
-from skimage.metrics import hausdorff_distance
 
 from judges.solids import box, sphere
-from shapestore.evaluate.metrics.hausdorff import hausdorff, hausdorff95
+from shapestore.evaluate.metrics.hausdorff import hausdorff95
 from shapestore.evaluate.metrics.nearest import nearest_pairs
 from shapestore.preprocess.geometry.normalise import box_frame
 from shapestore.preprocess.geometry.sample import sample_surface
 from shapestore.schemas.seeding import generator
 
 CLOUDS = npst.arrays(np.float64, st.tuples(st.integers(1, 30), st.just(3)), elements=st.floats(-100, 100, width=32))
-IMAGES = npst.arrays(np.bool_, (2, 4, 3, 3)).filter(lambda pair: pair.any(axis=(1, 2, 3)).all())
 
 
 def ranked(distances: np.ndarray) -> float:
@@ -32,28 +30,14 @@ def ranked(distances: np.ndarray) -> float:
 
 
 @given(CLOUDS, CLOUDS)
-def test_both_agree_with_independent_ones(prediction: np.ndarray, truth: np.ndarray) -> None:
+def test_it_agrees_with_an_independent_one(prediction: np.ndarray, truth: np.ndarray) -> None:
     pairs, every = nearest_pairs(prediction, truth), cdist(prediction, truth)
-    expected = max(directed_hausdorff(prediction, truth)[0], directed_hausdorff(truth, prediction)[0])
-    assert hausdorff(pairs) == pytest.approx(expected)
     assert hausdorff95(pairs) == pytest.approx(max(ranked(every.min(axis=1)), ranked(every.min(axis=0))))
-    assert 0 <= hausdorff95(pairs) <= hausdorff(pairs)
 
 
-@given(IMAGES)
-def test_the_exact_one_agrees_with_that_of_voxels(pair: np.ndarray) -> None:
-    pairs = nearest_pairs(np.argwhere(pair[0]), np.argwhere(pair[1]))
-    assert hausdorff(pairs) == pytest.approx(hausdorff_distance(pair[0], pair[1]))
-
-
-@given(CLOUDS, CLOUDS, CLOUDS)
-def test_the_exact_one_is_a_metric(first: np.ndarray, second: np.ndarray, third: np.ndarray) -> None:
-    def distance(a: np.ndarray, b: np.ndarray) -> float:
-        return hausdorff(nearest_pairs(a, b))
-
-    assert distance(first, first) == 0
-    assert distance(first, second) == distance(second, first)
-    assert distance(first, third) <= distance(first, second) + distance(second, third) + 1e-9
+@given(CLOUDS, CLOUDS)
+def test_it_is_symmetric_and_zero_of_the_same(first: np.ndarray, second: np.ndarray) -> None:
+    assert hausdorff95(nearest_pairs(first, first)) == 0
     assert hausdorff95(nearest_pairs(first, second)) == hausdorff95(nearest_pairs(second, first))
 
 
@@ -63,7 +47,6 @@ def test_a_rigid_motion_changes_nothing_and_a_scale_the_unit() -> None:
     turn = Rotation.from_rotvec([1, -2, 0.5]).as_matrix()
     before = nearest_pairs(prediction, truth)
     after = nearest_pairs(3 * prediction @ turn.T + 7, 3 * truth @ turn.T + 7)
-    assert hausdorff(after) == pytest.approx(3 * hausdorff(before))
     assert hausdorff95(after) == pytest.approx(3 * hausdorff95(before))
 
 
@@ -75,7 +58,6 @@ def test_balls_in_millimetres() -> None:
     moved = points + np.array([6, 0, 0])
     predicted, true = frame.apply(moved), frame.apply(points)
     pairs = nearest_pairs(frame.invert(predicted), frame.invert(true))
-    assert hausdorff(pairs) == pytest.approx(6, abs=0.15)
     gaps = np.abs(np.sqrt(436 + 240 * np.linspace(-1, 1, 100_001)) - 20)
     assert hausdorff95(pairs) == pytest.approx(np.percentile(gaps, 95), abs=0.1)
     assert hausdorff95(nearest_pairs(predicted, true)) == pytest.approx(hausdorff95(pairs) * frame.scale)
@@ -93,7 +75,6 @@ def test_independent_samples_of_one_surface_are_as_far_apart_as_points_on_it() -
 def test_a_stray_piece_counts_from_a_twentieth_of_its_own_surface_on(stray: int, expected: float) -> None:
     surface = np.arange(1000.0)[:, None] * [1, 0, 0]
     pairs = nearest_pairs(np.concatenate([surface, surface[:stray] + np.array([0, 50, 0])]), surface)
-    assert hausdorff(pairs) == 50
     assert hausdorff95(pairs) == expected
     # Ranked over both directions together, 80 of 2080 are too few.
     assert np.percentile(np.concatenate([pairs.to_truth, pairs.to_prediction]), 95) == 0

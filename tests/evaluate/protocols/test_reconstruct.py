@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,12 +16,16 @@ from scipy.spatial import cKDTree
 from demo.heart import write_hearts
 from shapestore import api
 from shapestore.errors import InputRefused, RecipeInvalid, UsageError, WorkMismatch
-from shapestore.evaluate.dense import predict
+from shapestore.evaluate.dense import DenseField, predict
 from shapestore.evaluate.metrics.label_overlap import label_overlap
+from shapestore.evaluate.protocols.reconstruct import write_meshes
 from shapestore.evaluate.reconstruction import surface_scores, truth_of
 from shapestore.preprocess.geometry.closed_mesh import signed_volume
+from shapestore.preprocess.geometry.normalise import Frame
 from shapestore.quality.raw_labels import raw_label_map
-from shapestore.train.reconstruction import JUDGED, load_config, samples
+from shapestore.store.reader import Store
+from shapestore.train import reconstruction
+from shapestore.train.reconstruction import JUDGED, DataSettings, Samples, load_config, rows_of, samples
 from shapestore.train.run import StoreIdentity
 
 SETTINGS = (
@@ -220,6 +225,9 @@ def test_a_finished_run_is_resumed_to_nothing_and_another_setting_is_refused(run
         (("train.stepz=4",), RecipeInvalid, "steps"),
         (("model.classes=3",), UsageError, "10 classes"),
         (("data.split=fold9",), UsageError, "shapestore split"),
+        (("model.latents=201",), RecipeInvalid, "model.latents = 201 from the data.surface = 200 points"),
+        (("objective.class_loss={class_weights: {11: 2.0}, kind: focal}",), RecipeInvalid, "names class 11"),
+        (("data.validation=train",), RecipeInvalid, "both 'train'"),
         (("data.train=nobody",), UsageError, r"no split .nobody.. It has: train, val, test\.$"),
     ],
 )
@@ -229,3 +237,83 @@ def test_what_does_not_fit_is_refused_before_anything_is_made(
     with pytest.raises(error, match=text):
         api.train("vecset-tiny", hearts, tmp_path / "run", settings=(*SHORT, *settings))
     assert not (tmp_path / "run").exists()
+
+
+def test_parts_are_read_back_from_the_shapes_of_the_datasets(hearts: Path, tmp_path: Path) -> None:
+    shutil.copytree(hearts, tmp_path / "hearts.zarr")
+    api.split(tmp_path / "hearts.zarr", "half", {"a": 0.5, "b": 0.5}, within="train")
+    store = api.open(tmp_path / "hearts.zarr")
+    asked = DataSettings(surface=200, inside=50, outside=50, near=50)
+    built = Samples(store, asked)
+    assert built.settings == asked
+    assert built.dataset.rows.tolist() == rows_of(store, "split", "train").tolist()
+    assert built.validation is not None
+    assert built.validation.rows.tolist() == rows_of(store, "split", "val").tolist()
+    alone = Samples(store, asked.model_copy(update={"validation": None}))
+    assert alone.validation is alone.settings.validation is None
+
+    train, test = built.dataset.rows, rows_of(store, "split", "test")
+    assert (len(train), len(test)) == (3, 2)
+    for rows, said in (
+        (test, "test"),
+        (train[:2], "2 of 3 shapes of train"),
+        (np.concatenate([train, test[:1]]), "3 of 3 shapes of train, 1 of 2 shapes of test"),
+    ):
+        built.dataset = samples(store, rows, asked)
+        built.validation = samples(store, rows, asked, judged=True)
+        assert (built.settings.train, built.settings.validation) == (said, said)
+
+    ids = [str(store.index("shape_id")[row]) for row in (0, 1)]
+    texts = asked.model_copy(update={"split": "shape_id", "train": ids[0], "validation": ids[1]})
+    assert Samples(store, texts).settings == texts
+    halves = Samples(store, asked.model_copy(update={"split": "half", "train": "a", "validation": "b"}))
+    halves.dataset = samples(store, test, asked)
+    assert halves.settings.train == "2 of 3 shapes of no part"
+
+
+@pytest.mark.parametrize("which", ["dataset", "validation"])
+def test_other_shapes_than_those_asked_for_are_not_trained_on(
+    which: str, hearts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Other(Samples):
+        def __init__(self, store: Store, settings: DataSettings) -> None:
+            super().__init__(store, settings)
+            rows = rows_of(store, settings.split, "test")
+            setattr(self, which, samples(store, rows, settings, judged=which == "validation"))
+
+    monkeypatch.setattr(reconstruction, "Samples", Other)
+    told = "data.train: expected 'train'" if which == "dataset" else "data.validation: expected 'val'"
+    with pytest.raises(WorkMismatch, match=rf"did not arrive(.|\n)*{told}, got 'test'"):
+        api.train("vecset-tiny", hearts, tmp_path / "run", settings=SHORT)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"cells": 0}, "cells is 0. Choose 8 to 512"),
+        ({"cells": 7}, "cells is 7"),
+        ({"cells": -3}, "cells is -3"),
+        ({"cells": 513}, "cells is 513"),
+        ({"f_score_mm": 0.0}, "f_score_mm is 0.0. Choose a finite distance of at least 0.001 mm"),
+        ({"f_score_mm": -2.0}, "f_score_mm is -2"),
+        ({"f_score_mm": float("nan")}, "f_score_mm is nan"),
+        ({"f_score_mm": float("inf")}, "f_score_mm is inf"),
+        ({"which": "newest"}, "which is 'best' or 'last', not 'newest'"),
+    ],
+)
+def test_what_a_run_cannot_be_judged_by_is_refused_before_anything_is_read(
+    options: dict[str, Any], text: str, tmp_path: Path
+) -> None:
+    with pytest.raises(UsageError, match=text):
+        api.evaluate_reconstruction("no run", "no store", "no folder", tmp_path / "out", **options)
+
+
+def test_meshes_have_names_that_every_system_takes(tmp_path: Path) -> None:
+    names = ("L/R", "../up", "CON: *?", "Vorhof-links_2.a", "ä" * 300, "x\n")
+    sdf, logits = np.full((8, 8, 8), -1, np.float32), np.zeros((8, 8, 8, len(names)), np.float32)
+    for code in range(len(names)):
+        logits[code + 1, ..., code] = 1
+    write_meshes(tmp_path, DenseField(sdf, logits), Frame(np.zeros(3), 1.0), names)
+    expected = ["01-L_R", "02-.._up", "03-CON____", "04-Vorhof-links_2.a", "05-" + "_" * 80, "06-x_"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [f"{name}.ply" for name in expected]

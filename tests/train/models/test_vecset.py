@@ -213,3 +213,10 @@ def test_every_weight_of_the_paper_s_model_is_trained() -> None:
 def test_heads_that_do_not_fit_are_refused() -> None:
     with pytest.raises(ValidationError, match="width 10 cannot be shared by 4 heads"):
         VecSetSettings(width=10, heads=4)
+
+
+def test_a_bottleneck_of_one_channel_is_refused_as_nothing_passes_it() -> None:
+    with pytest.raises(ValidationError, match="greater than or equal to 2"):
+        Normalised(channels=1)
+    codes = VecSet(SMALL.model_copy(update={"bottleneck": Normalised(channels=2)})).encode(*surface())
+    assert codes.any()
