@@ -89,6 +89,8 @@ class Session:
             raise UsageError(
                 f"the sampler gives the share of rank {sampler.rank} of {sampler.ranks}, and the loop is rank "
                 f"{ranks.rank} of {ranks.count}. Hand both the same: `with launched(device) as ranks`."
+                if misplaced
+                else "the sampler of another process that trains with this one is not that of its rank: it says so."
             )
         ranks.require_same("settings", self._config.model_dump(mode="json"))
         ranks.require_same("order of samples", sampler.state_dict(0))

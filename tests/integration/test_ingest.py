@@ -185,7 +185,7 @@ def test_a_changed_recipe_is_refused_with_the_difference(raw: Path, once: Path) 
 
 
 def test_a_recipe_for_other_inputs_is_refused_with_those_that_fit(raw: Path, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"works on label_map inputs.* holds mesh .*: nepa-shapenet, .*points"):
+    with pytest.raises(UsageError, match=r"label_map .* holds mesh .*: nepa-shapenet, nepa-modelnet40, points\."):
         small(raw, tmp_path / "new.zarr", recipe="cardiac-sdf", settings=())
 
 

@@ -91,6 +91,14 @@ def test_ranks_that_do_not_train_one_model_end_before_they_drift_apart(
     assert checkpoint_steps(tmp_path / "run" / "checkpoints") == []
 
 
+def test_two_ranks_with_the_share_of_one_end_before_the_first_step(toy_store: Path, tmp_path: Path) -> None:
+    for rank in start_ranks(2, toy_store, tmp_path / "run", CONFIG, [{"share": 0}, {"share": 0}]):
+        rank.join()
+        assert rank.exitcode == 2
+    assert "is not that of its rank" in said(tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 def test_scalars_are_told_by_name_whatever_their_order(toy_store: Path, tmp_path: Path, alone: Path) -> None:
     for rank in start_ranks(2, toy_store, tmp_path / "run", CONFIG, [{}, {"objective": NamedObjective()}]):
         rank.join()

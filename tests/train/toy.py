@@ -119,6 +119,7 @@ def run_toy(
     context: Literal["fork", "spawn"] = "fork",
     seed: int = 0,
     seconds: float = 0.0,
+    share: int | None = None,
     **options: Any,
 ) -> State:
     """Train as a command would: each part built from its own section, ranks from the environment."""
@@ -128,7 +129,8 @@ def run_toy(
         opened = shapestore.open(store)
         draw = RandomDraw(arrays=("pc_xyz",), count=DRAWN)
         dataset = ShapeDataset(opened, draws=[draw], seed=seed)
-        sampler = ShapeSampler(dataset, config.train.batch, seed=seed, rank=ranks.rank, ranks=ranks.count)
+        rank = ranks.rank if share is None else share
+        sampler = ShapeSampler(dataset, config.train.batch, seed=seed, rank=rank, ranks=ranks.count)
         options = {
             "loader": loader(dataset, sampler, workers=workers, context=context),
             "objective": ToyObjective(config.objective, seconds),
